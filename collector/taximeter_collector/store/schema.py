@@ -1,0 +1,96 @@
+"""The span store's tables: what the collector writes and the analysis reads.
+
+A store is a directory::
+
+    <store>/spans/*.parquet       one row per span
+    <store>/requests/*.parquet    one row per server span: the request and its account
+
+Segments are immutable, written to a temporary name and renamed, so a reader never sees
+half a file. Ids are unsigned 64-bit integers (a trace id is two), because DuckDB turns
+128-bit integers into doubles when it writes Parquet. Absent values are null.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+#: Column -> the span attribute it is promoted from.
+#: Whatever is not promoted stays in ``attributes`` (map of string to string).
+SPANS = pa.schema(
+    [
+        ("trace_hi", pa.uint64()),  # first 8 bytes of the trace id, big-endian
+        ("trace_lo", pa.uint64()),  # last 8 bytes
+        ("span_id", pa.uint64()),
+        ("parent_id", pa.uint64()),  # null: no parent
+        ("name", pa.string()),
+        ("kind", pa.string()),  # internal, server, client, producer, consumer
+        ("service", pa.string()),  # service.name
+        ("instance", pa.string()),  # service.instance.id
+        ("version", pa.string()),  # service.version
+        ("scope", pa.string()),  # instrumentation scope name
+        ("start_ns", pa.int64()),  # Unix time, nanoseconds
+        ("duration_ns", pa.int64()),
+        ("status", pa.string()),  # unset, ok, error
+        ("error_type", pa.string()),  # error.type
+        ("tenant", pa.string()),  # taximeter.tenant
+        ("feature", pa.string()),  # taximeter.feature
+        ("http_method", pa.string()),  # http.request.method
+        ("http_route", pa.string()),  # http.route
+        ("http_status", pa.int32()),  # http.response.status_code
+        ("db_system", pa.string()),  # db.system.name
+        ("db_operation", pa.string()),  # db.operation.name
+        ("db_summary", pa.string()),  # db.query.summary
+        ("db_statement", pa.string()),  # db.query.text
+        ("db_rows", pa.int64()),  # db.response.returned_rows
+        ("ai_operation", pa.string()),  # gen_ai.operation.name
+        ("ai_provider", pa.string()),  # gen_ai.provider.name
+        ("ai_request_model", pa.string()),
+        ("ai_response_model", pa.string()),
+        ("ai_input_tokens", pa.int64()),  # cached ones included
+        ("ai_output_tokens", pa.int64()),
+        ("ai_cache_read_tokens", pa.int64()),
+        ("ai_cache_write_tokens", pa.int64()),
+        ("ai_reasoning_tokens", pa.int64()),
+        ("ai_first_chunk_s", pa.float64()),  # gen_ai.response.time_to_first_chunk
+        ("cost_usd", pa.float64()),  # gen_ai.usage.cost.amount
+        ("attributes", pa.map_(pa.string(), pa.string())),
+    ]
+)
+
+#: One row per server span. The account's columns are null where the sender has no agent of ours.
+REQUESTS = pa.schema(
+    [
+        ("trace_hi", pa.uint64()),
+        ("trace_lo", pa.uint64()),
+        ("span_id", pa.uint64()),
+        ("service", pa.string()),
+        ("instance", pa.string()),
+        ("version", pa.string()),
+        ("start_ns", pa.int64()),
+        ("duration_ns", pa.int64()),
+        ("http_method", pa.string()),
+        ("http_route", pa.string()),  # null: no route matched (404)
+        ("http_status", pa.int32()),
+        ("error", pa.bool_()),  # span status is error
+        ("tenant", pa.string()),
+        ("feature", pa.string()),
+        ("flags", pa.string()),  # taximeter.flags
+        ("db_calls", pa.int64()),
+        ("db_duration_s", pa.float64()),
+        ("db_repeated", pa.int64()),
+        ("model_calls", pa.int64()),
+        ("model_attempts", pa.int64()),
+        ("embedding_calls", pa.int64()),
+        ("input_tokens", pa.int64()),
+        ("output_tokens", pa.int64()),
+        ("cached_tokens", pa.int64()),
+        ("cost_usd", pa.float64()),
+        ("unpriced_calls", pa.int64()),
+        ("cache_lookups", pa.int64()),
+        ("cache_hits", pa.int64()),
+        ("first_byte_s", pa.float64()),
+        ("streamed", pa.bool_()),
+    ]
+)
