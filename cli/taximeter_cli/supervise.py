@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG = 1
 _LOG_TAIL_LINES = 20
 
 
-class StartFailed(RuntimeError):  # noqa: N818  (says what happened, as TimeoutExpired does)
+class StartFailed(RuntimeError):
     """A process ended or stayed unhealthy; the message has its name, the reason and its log's end."""
 
 
@@ -49,6 +49,19 @@ def http_healthy(url: str) -> Callable[[], bool]:
             with opener.open(url, timeout=1.0) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
+            return False
+
+    return check
+
+
+def port_open(port: int, host: str = "127.0.0.1") -> Callable[[], bool]:
+    """A health check that sends no request: true once something listens on the port."""
+
+    def check() -> bool:
+        try:
+            with socket.create_connection((host, port), timeout=1.0):
+                return True
+        except OSError:
             return False
 
     return check

@@ -1,0 +1,62 @@
+# The commands to remember. Each sets up what it needs in ./.venv.
+#   make demo     the main job, end to end, on embedded parts (no Docker, no root, no account)
+#   make test     every test (as root on Debian it installs Prometheus, Alertmanager and Chromium first)
+#   make check    formatting, lint, types, layers (no test), under 90 seconds
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format system-packages clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: .venv/demo.stamp
+	@$(BIN)/python -m examples.demo $(DEMO_ARGS)
+
+test: .venv/dev.stamp system-packages
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: .venv/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: .venv/dev.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Debian's python3 comes without `venv`; pip can fetch virtualenv into a folder of its own instead.
+.venv/pip.stamp:
+	@echo "==> creating .venv"
+	@$(PYTHON) -m venv .venv 2>/dev/null || { rm -rf .venv && \
+	  $(PYTHON) -m pip install --quiet --target .venv-bootstrap virtualenv && \
+	  PYTHONPATH=.venv-bootstrap $(PYTHON) -m virtualenv --quiet .venv; }
+	@rm -rf .venv-bootstrap
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
+	@touch $@
+
+.venv/demo.stamp: .venv/pip.stamp pyproject.toml
+	@echo "==> installing Taximeter with the demo's parts"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -e '.[demo]' | grep -E '^(Collecting|Successfully|ERROR|Using|Downloading)' | cut -c1-100
+	@touch $@
+
+.venv/dev.stamp: .venv/pip.stamp pyproject.toml
+	@echo "==> installing Taximeter with everything its tests need"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ .venv/demo.stamp
+
+# Only where that is possible without asking: as root on Debian. Elsewhere the tests that need
+# one of these skip, and say so.
+system-packages:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  missing=""; \
+	  for package in prometheus prometheus-alertmanager chromium; do \
+	    command -v $$package >/dev/null || missing="$$missing $$package"; done; \
+	  if [ -n "$$missing" ]; then echo "==> apt-get install$$missing"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
+	    echo "could not install$$missing: the tests that need them will be skipped"; fi; fi
+
+clean:
+	rm -rf .venv demo-output .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,113 @@
+"""The ``taximeter`` command: a table of commands, each loaded only when it is called.
+
+A command is a module with ``configure(parser)`` and ``main(args) -> exit code``. Loading lazily
+keeps ``--help`` quick and lets the base install (the agent alone) say which extra a command needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+
+EXIT_USAGE = 2
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command lives, the extra that brings what it imports, and its line in ``--help``."""
+
+    module: str
+    extra: str
+    help: str
+
+
+COMMANDS = {
+    "collector": Command(
+        "taximeter_collector.command",
+        "collector",
+        "run or validate the collector (official OpenTelemetry Collector YAML)",
+    ),
+    "report": Command(
+        "taximeter_analysis.command",
+        "analysis",
+        "where time and money went, by route: from the span store",
+    ),
+}
+
+EPILOG = """\
+examples:
+  opentelemetry-instrument uvicorn app:app            put the meter on a service
+  taximeter collector run --config collector.yaml     receive, store and forward telemetry
+  taximeter report --store ./spans --html report.html what it costs, and where
+"""
+
+
+class MissingExtra(ImportError):
+    """A command's dependencies are not installed; the message has the line that installs them."""
+
+
+def load(name: str) -> ModuleType:
+    """Import a command's module.
+
+    Raises:
+        MissingExtra: a third-party package that the command needs is not installed.
+    """
+    command = COMMANDS[name]
+    try:
+        return importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+        missing = error.name or "a package"
+        if missing.startswith("taximeter"):
+            raise  # our own module is broken or gone: an error of ours, not a missing extra
+        raise MissingExtra(
+            f"'taximeter {name}' needs the package '{missing}', which is not installed: "
+            f"pip install 'taximeter[{command.extra}]'"
+        ) from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0 done, 1 failed, 2 wrong usage)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="taximeter",
+        description="Puts the meter on every request: its time, its queries, its model calls, its money.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"taximeter {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    called = next((word for word in words if not word.startswith("-")), None)
+    modules: dict[str, ModuleType] = {}
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help)
+        if name == called:  # only the command that is called is imported
+            try:
+                modules[name] = load(name)
+            except MissingExtra as error:
+                print(f"taximeter: {error}", file=sys.stderr)
+                return EXIT_USAGE
+            modules[name].configure(sub)
+    args = parser.parse_args(words)
+    try:
+        return int(modules[args.command].main(args))
+    except BrokenPipeError:  # `taximeter report | head`
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _version() -> str:
+    try:
+        return version("taximeter")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
