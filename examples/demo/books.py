@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class RouteLatency:
-    """One route's latency on both sides, in seconds; ``longer``: requests whose server outlasted the client."""
+    """One route's latency on both sides, in seconds. ``longer``: the server outlasted the client."""
 
     route: str
     paired: int
@@ -113,10 +113,12 @@ def latency(guests: Iterable[GuestRequest], server_ns: Mapping[str, int]) -> lis
         server, client = sorted(s for s, _ in pairs), sorted(c for _, c in pairs)
         rows.append(
             RouteLatency(
-                route,
-                len(pairs),
-                *(quantile(server, q) / 1e9 for q in (0.5, 0.95)),
-                *(quantile(client, q) / 1e9 for q in (0.5, 0.95)),
+                route=route,
+                paired=len(pairs),
+                server_p50=quantile(server, 0.5) / 1e9,
+                server_p95=quantile(server, 0.95) / 1e9,
+                client_p50=quantile(client, 0.5) / 1e9,
+                client_p95=quantile(client, 0.95) / 1e9,
                 longer=sum(s > c for s, c in pairs),
             )
         )
@@ -148,10 +150,18 @@ def print_books(console: Console, rows: Sequence[Row]) -> None:
     for row in rows:
         style = None if row.balanced else "bold red"
         title = row.what + (f" [{row.where}]" if row.where else "")
-        numbers = (row.taximeter, row.ledger, row.difference)
-        if row.balanced:
-            numbers = (row.taximeter, row.ledger, 0)
-        table.add_row(title, row.source, *(_number(number, row.money) for number in numbers), style=style)
+        # The last bits of a sum of doubles are shown for what they are.
+        apart = (
+            f"{row.difference:.0e}" if row.balanced and row.difference else _number(row.difference, row.money)
+        )
+        table.add_row(
+            title,
+            row.source,
+            _number(row.taximeter, row.money),
+            _number(row.ledger, row.money),
+            apart,
+            style=style,
+        )
     console.print(table)
 
 

@@ -18,7 +18,10 @@ from typing import Any
 import psycopg
 
 #: Statements that are not database calls by DESIGN: transaction control and session set-up.
-_NOT_CALLS = r"^\s*(begin|start transaction|commit|end|rollback|abort|savepoint|release|set|reset|discard|deallocate)\b"
+_NOT_CALLS = (
+    r"^\s*(begin|start transaction|commit|end|rollback|abort|savepoint|release"
+    r"|set|reset|discard|deallocate)\b"
+)
 
 
 @dataclass
