@@ -1,0 +1,165 @@
+"""Opens a span store for reading: DuckDB over the collector's Parquet segments.
+
+Promises: nothing is written to the store, no network is touched, and a reader may run while the
+collector writes (segments are complete the moment they appear under their name; the list is
+taken once, at opening). What cannot be read is a `StoreError` that names the path and the remedy.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import pyarrow as pa
+
+from taximeter_collector.store.schema import REQUESTS, SPANS
+
+TABLES: dict[str, pa.Schema] = {"spans": SPANS, "requests": REQUESTS}
+
+
+class StoreError(Exception):
+    """The store cannot be read. The message has the value, the place and the remedy."""
+
+
+class NothingToReport(StoreError):
+    """The store is fine, but holds nothing that was asked for."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `Store.check` found. Duplicates are rows beyond the first with the same trace and span id."""
+
+    spans: int
+    requests: int
+    duplicate_spans: int
+    duplicate_requests: int
+    requests_without_span: int
+
+    @property
+    def ok(self) -> bool:
+        """True when every span and request is there once and every request has its span."""
+        return not (self.duplicate_spans or self.duplicate_requests or self.requests_without_span)
+
+
+class Store:
+    """A span store opened for reading, with views ``spans`` and ``requests``. A context manager."""
+
+    def __init__(self, path: Path, segments: dict[str, list[Path]]) -> None:
+        self.path = path
+        self.segments = segments
+        self._db = duckdb.connect(
+            config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+        )
+        try:
+            for table, schema in TABLES.items():
+                self._add_view(table, schema)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _add_view(self, table: str, schema: pa.Schema) -> None:
+        files = self.segments[table]
+        if not files:
+            self._db.register(table, schema.empty_table())
+            return
+        names = ", ".join(f"'{str(file).replace(chr(39), chr(39) * 2)}'" for file in files)
+        try:
+            self._db.execute(
+                f"CREATE VIEW {table} AS SELECT * FROM read_parquet([{names}], union_by_name = true)"
+            )
+            found = {row[0] for row in self._db.execute(f"DESCRIBE {table}").fetchall()}
+        except duckdb.Error as error:
+            raise StoreError(self._unreadable(error)) from error
+        missing = [name for name in schema.names if name not in found]
+        if missing:
+            raise StoreError(
+                f"{self.path / table}: the segments lack the column(s) {', '.join(missing)}: they were "
+                "written by another version of the collector; report with that version, or start a new store"
+            )
+
+    def rows(self, sql: str, parameters: list[Any] | dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run one query and fetch its rows.
+
+        Raises:
+            StoreError: a segment is damaged or was removed while reading.
+        """
+        try:
+            return self._db.execute(sql, parameters).fetchall()
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            raise StoreError(self._unreadable(error)) from error
+
+    def _unreadable(self, error: duckdb.Error) -> str:
+        found = re.search(r"[^\s'\"]+\.parquet", str(error))
+        where = found.group(0) if found else str(self.path)
+        reason = str(error).splitlines()[0]
+        return (
+            f"{where}: cannot be read ({reason}); if the collector has just removed it, run again, "
+            "else move the file out of the store"
+        )
+
+    def check(self) -> Check:
+        """Count what should not be there: doubled ids, and requests without their span."""
+
+        def one(sql: str) -> int:
+            return int(self.rows(sql)[0][0])
+
+        key = "trace_hi, trace_lo, span_id"
+        counts = {table: one(f"SELECT count(*) FROM {table}") for table in TABLES}
+        unique = {
+            table: one(f"SELECT count(*) FROM (SELECT DISTINCT {key} FROM {table})") for table in TABLES
+        }
+        orphans = one(f"SELECT count(*) FROM requests ANTI JOIN spans USING ({key})")
+        return Check(
+            spans=counts["spans"],
+            requests=counts["requests"],
+            duplicate_spans=counts["spans"] - unique["spans"],
+            duplicate_requests=counts["requests"] - unique["requests"],
+            requests_without_span=orphans,
+        )
+
+    def close(self) -> None:
+        """Let the files go."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_store(path: str | Path) -> Store:
+    """Open the span store in a directory (``<path>/spans/*.parquet``, ``<path>/requests/*.parquet``).
+
+    Raises:
+        StoreError: no such directory, not a store, or segments of another schema.
+        NothingToReport: a store without a single segment.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        what = "is a file, not a directory" if root.exists() else "no such directory"
+        raise StoreError(f"{root}: {what}; give the directory of the collector's span store with --store")
+    if not any((root / table).is_dir() for table in TABLES):
+        inside = [str(child.parent) for child in sorted(root.glob("*/spans")) if child.is_dir()]
+        hint = (
+            f"did you mean --store {inside[0]}?" if inside else "give the exporter's directory with --store"
+        )
+        raise StoreError(f"{root}: not a span store (it has no spans/ and no requests/ in it); {hint}")
+    segments = {
+        table: [
+            file for file in sorted((root / table).glob("*.parquet")) if not file.name.startswith((".", "_"))
+        ]
+        for table in TABLES
+    }
+    if not any(segments.values()):
+        raise NothingToReport(
+            f"{root}: the span store is empty (no .parquet segment in it yet); send the service some "
+            "requests, or wait until the collector has written its first segment"
+        )
+    return Store(root, segments)
