@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from rich import box
 from rich.console import Console
@@ -52,6 +52,14 @@ class Row:
     @property
     def difference(self) -> float:
         return self.taximeter - self.ledger
+
+    def to_dict(self) -> dict[str, str | float | bool]:
+        """For ``report.json``."""
+        return {**asdict(self), "difference": self.difference}
+
+    def __str__(self) -> str:
+        place = f" at {self.where}" if self.where else ""
+        return f"{self.what}{place}, {self.source}: Taximeter {self.taximeter!r}, ledger {self.ledger!r}"
 
 
 @dataclass(frozen=True)

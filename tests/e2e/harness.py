@@ -1,0 +1,173 @@
+"""What the end-to-end tests share: short runs of the stack, a real Prometheus, a second OTLP receiver."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
+
+from examples.demo import books, figures, ledgers
+from examples.demo.figures import Sample
+from examples.demo.ledgers import Figures
+from examples.demo.stack import SERVICE_ROLE, Stack
+from taximeter_analysis import open_store
+from taximeter_cli.supervise import Spec, Supervisor, free_port, http_healthy
+
+client = httpx.Client(trust_env=False, timeout=30)
+
+
+def ledger_of(stack: Stack) -> Figures:
+    """The three ledgers of a finished run."""
+    return ledgers.ledger_figures(
+        ledgers.read_guests(stack.guests_log),
+        ledgers.read_lines(stack.provider_ledger),
+        ledgers.read_postgres(stack.postgres.dsn(), SERVICE_ROLE),
+    )
+
+
+def finish(stack: Stack) -> None:
+    """Wait for the guests, stop the service politely, let the collector drain."""
+    guests = stack.supervisor.processes["guests"]
+    assert guests.popen.wait(180) == 0, guests.tail()
+    assert stack.supervisor.stop("service") in {0, -15}
+    stack.drain()
+
+
+def store_figures(stack: Stack) -> dict[str, Figures]:
+    """Taximeter's figures from the store: by spans and by accounts; the store must be sound."""
+    with open_store(stack.store) as store:
+        check = store.check()
+        assert check.ok, check
+        return {"spans": figures.from_spans(store), "accounts": figures.from_accounts(store)}
+
+
+def assert_balanced(source: str, ours: Figures, ledger: Figures) -> None:
+    """Every row of the books, or a failure that names the rows."""
+    assert ledger.requests > 0
+    assert ledger.cost_usd > 0
+    wrong = [str(row) for row in books.compare(source, ours, ledger) if not row.balanced]
+    assert not wrong, "\n".join(wrong)
+
+
+@dataclass
+class Prometheus:
+    """A running Prometheus server."""
+
+    url: str
+
+    def query(self, expression: str) -> list[Sample]:
+        """An instant query: one sample per series of the answer."""
+        answer = client.get(f"{self.url}/api/v1/query", params={"query": expression})
+        answer.raise_for_status()
+        return [
+            Sample(item["metric"].pop("__name__", ""), item["metric"], float(item["value"][1]))
+            for item in answer.json()["data"]["result"]
+        ]
+
+    def exemplars(self, expression: str) -> list[dict[str, Any]]:
+        """The exemplars of a selector over the last hour, each with ``labels`` and ``value``."""
+        now = time.time()
+        answer = client.get(
+            f"{self.url}/api/v1/query_exemplars",
+            params={"query": expression, "start": str(now - 3600), "end": str(now + 60)},
+        )
+        answer.raise_for_status()
+        return [exemplar for series in answer.json()["data"] for exemplar in series["exemplars"]]
+
+    def wait_scraped_after(self, moment: float) -> None:
+        """Block until the target was scraped successfully after ``moment`` (Unix seconds)."""
+        deadline = time.monotonic() + 30
+        while True:
+            newest = [sample.value for sample in self.query("max(timestamp(up == 1))")]
+            if newest and newest[0] > moment:
+                return
+            assert time.monotonic() < deadline, "Prometheus has not scraped the collector for 30 s"
+            time.sleep(0.2)
+
+
+def start_prometheus(supervisor: Supervisor, binary: str, directory: Path, targets: list[int]) -> Prometheus:
+    """Scrape ``targets`` (ports on loopback) every second, exemplars stored."""
+    port = free_port()
+    directory.mkdir(parents=True)
+    addresses = ", ".join(f"'127.0.0.1:{target}'" for target in targets)
+    (directory / "prometheus.yml").write_text(
+        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
+        "scrape_configs:\n"
+        "  - job_name: taximeter\n"
+        "    honor_labels: true\n"
+        f"    static_configs: [{{targets: [{addresses}]}}]\n"
+    )
+    argv = [
+        binary,
+        f"--config.file={directory / 'prometheus.yml'}",
+        f"--storage.tsdb.path={directory / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--enable-feature=exemplar-storage",
+    ]
+    url = f"http://127.0.0.1:{port}"
+    supervisor.start(Spec("prometheus", argv, healthy=http_healthy(f"{url}/-/ready")))
+    return Prometheus(url)
+
+
+@dataclass
+class Receiver:
+    """An OTLP/gRPC receiver that shares no code with ours: generated stubs, and a list."""
+
+    port: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    spans: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
+    """(trace id, span id) -> times received."""
+
+    def record(self, request: service.ExportTraceServiceRequest) -> None:
+        with self.lock:
+            for resource in request.resource_spans:
+                for scope in resource.scope_spans:
+                    for span in scope.spans:
+                        key = (span.trace_id, span.span_id)
+                        self.spans[key] = self.spans.get(key, 0) + 1
+
+
+@contextlib.contextmanager
+def otlp_receiver() -> Iterator[Receiver]:
+    """Listen on loopback until the block ends."""
+    receiver = Receiver(free_port())
+
+    class Servicer(service_grpc.TraceServiceServicer):  # type: ignore[misc]  # generated, untyped
+        def Export(  # noqa: N802  (the protocol's name)
+            self, request: service.ExportTraceServiceRequest, context: grpc.ServicerContext
+        ) -> service.ExportTraceServiceResponse:
+            receiver.record(request)
+            return service.ExportTraceServiceResponse()
+
+    server = grpc.server(
+        futures.ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 64 << 20)]
+    )
+    service_grpc.add_TraceServiceServicer_to_server(Servicer(), server)
+    assert server.add_insecure_port(f"127.0.0.1:{receiver.port}") == receiver.port
+    server.start()
+    try:
+        yield receiver
+    finally:
+        server.stop(None).wait()
+
+
+def processes_marked(marker: str) -> list[int]:
+    """Ids of living processes that inherited an environment variable's value (``NAME=value``)."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if marker.encode() in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+    return found
