@@ -1,0 +1,119 @@
+"""The provider's own books: one JSON line per HTTP attempt, and running totals.
+
+Promises: a line is flushed before the client can have seen the end of the response; money is
+exact (``Decimal``, written as a string); a call is an attempt that is no retry. Lines carry the
+counting period, which ``reset`` advances, so that a file read later can be told from its warm-up.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from .rates import Usage, cost
+
+NO_USAGE = Usage()
+
+
+@dataclass(slots=True)
+class _Sums:
+    calls: int = 0
+    attempts: int = 0
+    failed: int = 0
+    aborted: int = 0
+    model_calls: int = 0
+    embedding_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost: Decimal = field(default_factory=Decimal)
+
+    def as_dict(self) -> dict[str, Any]:
+        sums = {name: getattr(self, name) for name in self.__slots__ if name != "cost"}
+        return sums | {"cost_usd": format(self.cost, "f")}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One HTTP attempt as it goes into the books."""
+
+    api: str
+    operation: str  # chat, responses, messages, embeddings
+    model: str  # the name the rate is published under; "" when the request named none
+    stream: bool
+    retry_count: int
+    status: int
+    usage: Usage = NO_USAGE
+    aborted: bool = False
+
+
+class Ledger:
+    """Appends to ``path`` and keeps totals since the last ``reset``."""
+
+    def __init__(self, path: Path, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self._file = path.open("a", encoding="utf-8")
+        self._clock_ns = clock_ns
+        self._period = 0
+        self.in_flight = 0
+        self._totals = _Sums()
+        self._by_model: dict[str, _Sums] = {}
+
+    def record(self, entry: Entry) -> None:
+        usage = entry.usage
+        money = cost(entry.model, usage) if usage.input or usage.output else Decimal(0)
+        line = {
+            "ts_ns": self._clock_ns(),
+            "period": self._period,
+            "api": entry.api,
+            "operation": entry.operation,
+            "model": entry.model,
+            "stream": entry.stream,
+            "retry_count": entry.retry_count,
+            "status": entry.status,
+            "input_tokens": usage.input,
+            "output_tokens": usage.output,
+            "cached_tokens": usage.cache_read,
+            "cache_write_tokens": usage.cache_write,
+            "cache_write_1h_tokens": usage.cache_write_1h,
+            "cost_usd": format(money, "f"),
+            "aborted": entry.aborted,
+        }
+        self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._file.flush()
+        for sums in (self._totals, self._by_model.setdefault(entry.model, _Sums())):
+            first = entry.retry_count == 0
+            embedding = entry.operation == "embeddings"
+            sums.calls += first
+            sums.attempts += 1
+            sums.failed += entry.status >= 400
+            sums.aborted += entry.aborted
+            sums.model_calls += first and not embedding
+            sums.embedding_calls += first and embedding
+            sums.input_tokens += usage.input
+            sums.output_tokens += usage.output
+            sums.cached_tokens += usage.cache_read
+            sums.cache_write_tokens += usage.cache_write
+            sums.cost += money
+
+    def totals(self) -> dict[str, Any]:
+        """Sums of the current period; ``in_flight`` attempts are in none of them yet."""
+        return self._totals.as_dict() | {
+            "period": self._period,
+            "in_flight": self.in_flight,
+            "by_model": {name: sums.as_dict() for name, sums in sorted(self._by_model.items())},
+        }
+
+    def reset(self) -> None:
+        """Start a new counting period; the file keeps what was written."""
+        self._period += 1
+        self._totals = _Sums()
+        self._by_model = {}
+
+    def close(self) -> None:
+        self._file.close()

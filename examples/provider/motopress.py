@@ -1,0 +1,56 @@
+"""A slow third-party booking service, after the plan's MotoPress. Not a model: not in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from .attempts import ApiError, Provider, read_body
+
+
+async def quote(request: Request) -> Response:
+    """``GET /motopress/v1/quote?hotel=&room=&nights=``: a price, the same for the same question."""
+    query = request.query_params
+    nights = query.get("nights", "")
+    if not query.get("hotel") or not query.get("room") or not nights.isdecimal() or int(nights) < 1:
+        return JSONResponse({"error": "hotel, room and nights (1 or more) are required"}, 400)
+    await _wait(request)
+    digest = hashlib.blake2b(f"{query['hotel']}/{query['room']}".encode(), digest_size=2).digest()
+    nightly = 70 + int.from_bytes(digest, "big") % 180
+    return JSONResponse(
+        {
+            "hotel": query["hotel"],
+            "room": query["room"],
+            "nights": int(nights),
+            "currency": "USD",
+            "total": nightly * int(nights),
+        }
+    )
+
+
+async def sync(request: Request) -> Response:
+    """``POST /motopress/v1/sync {hotel, reservations: [code, ...]}``: accepts a push of bookings."""
+    try:
+        body = await read_body(request)
+    except ApiError as problem:
+        return JSONResponse({"error": problem.message}, problem.status)
+    codes = body.get("reservations")
+    if not isinstance(body.get("hotel"), str) or not isinstance(codes, list):
+        return JSONResponse({"error": "hotel and a list of reservations are required"}, 400)
+    await _wait(request)
+    return JSONResponse({"hotel": body["hotel"], "accepted": len(codes)})
+
+
+async def _wait(request: Request) -> None:
+    provider: Provider = request.app.state.provider
+    await asyncio.sleep(provider.weather.booking_s())
+
+
+ROUTES = [
+    Route("/motopress/v1/quote", quote),
+    Route("/motopress/v1/sync", sync, methods=["POST"]),
+]
