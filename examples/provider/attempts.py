@@ -13,6 +13,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -96,8 +97,9 @@ async def serve(endpoint: Endpoint, provider: Provider, request: Request) -> Res
     provider.ledger.in_flight += 1
     retry = request.headers.get("x-stainless-retry-count", "0")
     retry_count = int(retry) if retry.isdigit() else 0
+    guest = baggage_member(request.headers.get("baggage", ""), "request")
     attempt = _Attempt(
-        provider.ledger, Entry(endpoint.api, endpoint.operation, "", False, retry_count, status=0)
+        provider.ledger, Entry(endpoint.api, endpoint.operation, "", False, retry_count, 0, guest)
     )
     try:
         return await _answer(endpoint, provider, request, attempt)
@@ -175,6 +177,15 @@ class _MeteredStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._attempt.close(status=200, usage=replace(self._usage, output=self._produced), aborted=True)
+
+
+def baggage_member(header: str, name: str) -> str:
+    """The value of ``name`` in a W3C ``baggage`` header, without its properties; "" when absent."""
+    for member in header.split(","):
+        key, _, value = member.partition("=")
+        if key.strip() == name:
+            return unquote(value.partition(";")[0].strip())[:64]
+    return ""
 
 
 async def read_body(request: Request) -> Body:

@@ -1,8 +1,8 @@
 """The provider's own books: one JSON line per HTTP attempt, and running totals.
 
 Promises: a line is flushed before the client can have seen the end of the response; money is
-exact (``Decimal``, written as a string); a call is an attempt that is no retry. Lines carry the
-counting period, which ``reset`` advances, so that a file read later can be told from its warm-up.
+exact (``Decimal``, written as a string); a call is an attempt that is no retry. Totals and file
+hold the same period: ``reset`` empties both, so that seeding and warm-up are in neither.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ class Entry:
     stream: bool
     retry_count: int
     status: int
+    request: str = ""  # ``request`` in the W3C baggage: the id that the load generator gave it
     usage: Usage = NO_USAGE
     aborted: bool = False
 
 
 class Ledger:
-    """Appends to ``path`` and keeps totals since the last ``reset``."""
+    """Appends to ``path``, and keeps totals of what was written since the last ``reset``."""
 
     def __init__(self, path: Path, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self._file = path.open("a", encoding="utf-8")
         self._clock_ns = clock_ns
-        self._period = 0
         self.in_flight = 0
         self._totals = _Sums()
         self._by_model: dict[str, _Sums] = {}
@@ -69,7 +69,7 @@ class Ledger:
         money = cost(entry.model, usage) if usage.input or usage.output else Decimal(0)
         line = {
             "ts_ns": self._clock_ns(),
-            "period": self._period,
+            "request": entry.request,
             "api": entry.api,
             "operation": entry.operation,
             "model": entry.model,
@@ -102,16 +102,15 @@ class Ledger:
             sums.cost += money
 
     def totals(self) -> dict[str, Any]:
-        """Sums of the current period; ``in_flight`` attempts are in none of them yet."""
+        """Sums since the last reset; ``in_flight`` attempts are in none of them yet."""
         return self._totals.as_dict() | {
-            "period": self._period,
             "in_flight": self.in_flight,
             "by_model": {name: sums.as_dict() for name, sums in sorted(self._by_model.items())},
         }
 
     def reset(self) -> None:
-        """Start a new counting period; the file keeps what was written."""
-        self._period += 1
+        """Start a new counting period: totals at zero and an empty file."""
+        self._file.truncate(0)
         self._totals = _Sums()
         self._by_model = {}
 

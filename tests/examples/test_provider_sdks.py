@@ -348,17 +348,20 @@ def test_first_attempts_fail_and_retries_succeed(tmp_path: Path, seed: int) -> N
     assert sum(line["cost_usd"] != "0" for line in lines) == 25
 
 
-def test_reset_starts_a_period_and_the_file_keeps_everything(provider: Provider) -> None:
+def test_reset_empties_totals_and_file(provider: Provider) -> None:
     with provider.openai() as client:
         client.embeddings.create(model="text-embedding-3-small", input="before")
-        before = provider.totals()
+        assert provider.totals()["calls"] == 1
         provider.reset()
-        client.embeddings.create(model="text-embedding-3-small", input="after the reset")
-    after = provider.totals()
-    assert before["calls"] == after["calls"] == 1
-    assert after["period"] == before["period"] + 1
-    periods = [json.loads(line)["period"] for line in provider.ledger_file.read_text().splitlines()]
-    assert periods.count(after["period"]) == 1
+        assert provider.ledger_file.read_text() == ""
+        client.embeddings.create(
+            model="text-embedding-3-small",
+            input="after the reset",
+            extra_headers={"baggage": "tenant=x, request=g7-3;p=1,other=y"},
+        )
+    assert provider.totals()["calls"] == 1
+    assert len(provider.ledger_file.read_text().splitlines()) == 1
+    assert provider.last()["request"] == "g7-3"
 
 
 def test_motopress_answers_and_stays_out_of_the_ledger(provider: Provider) -> None:
