@@ -40,7 +40,9 @@ def _quantiles_sql(column: str) -> str:
     return f"count({column}), quantile_disc({column}, [0.5, 0.95, 0.99]), max({column})"
 
 
-def quantiles(count: int, values: list[float] | None, highest: float | None, per_second: float = 1.0) -> Quantiles:
+def quantiles(
+    count: int, values: list[float] | None, highest: float | None, per_second: float = 1.0
+) -> Quantiles:
     """A `Quantiles` from one row of `_quantiles_sql`; ``per_second`` of its units are one second."""
     p50, p95, p99 = (value / per_second for value in values) if values else (None, None, None)
     return Quantiles(

@@ -25,6 +25,10 @@ class StoreError(Exception):
     """The store cannot be read. The message has the value, the place and the remedy."""
 
 
+class NoStore(StoreError):  # noqa: N818  (says what is the matter)
+    """The path is no span store."""
+
+
 class NothingToReport(StoreError):
     """The store is fine, but holds nothing that was asked for."""
 
@@ -138,19 +142,20 @@ def open_store(path: str | Path) -> Store:
     """Open the span store in a directory (``<path>/spans/*.parquet``, ``<path>/requests/*.parquet``).
 
     Raises:
-        StoreError: no such directory, not a store, or segments of another schema.
+        NoStore: no such directory, or not a store.
+        StoreError: segments that cannot be read, or of another schema.
         NothingToReport: a store without a single segment.
     """
     root = Path(path)
     if not root.is_dir():
         what = "is a file, not a directory" if root.exists() else "no such directory"
-        raise StoreError(f"{root}: {what}; give the directory of the collector's span store with --store")
+        raise NoStore(f"{root}: {what}; give the directory of the collector's span store with --store")
     if not any((root / table).is_dir() for table in TABLES):
         inside = [str(child.parent) for child in sorted(root.glob("*/spans")) if child.is_dir()]
         hint = (
             f"did you mean --store {inside[0]}?" if inside else "give the exporter's directory with --store"
         )
-        raise StoreError(f"{root}: not a span store (it has no spans/ and no requests/ in it); {hint}")
+        raise NoStore(f"{root}: not a span store (it has no spans/ and no requests/ in it); {hint}")
     segments = {
         table: [
             file for file in sorted((root / table).glob("*.parquet")) if not file.name.startswith((".", "_"))

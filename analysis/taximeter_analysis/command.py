@@ -1,0 +1,153 @@
+"""``taximeter report``: the command line around `open_store`, `report` and `render`.
+
+Exit codes: 0 printed (and written); 1 the store is there but cannot be read, or a file cannot be
+written; 2 wrong usage, including a store that does not exist, is empty, or holds nothing that was
+asked for. An error is one line on standard error: what, where, and what to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from taximeter_analysis import render
+from taximeter_analysis.findings import MIN_REPEATS
+from taximeter_analysis.model import Report
+from taximeter_analysis.report import SLOW_S, TOP, report
+from taximeter_analysis.store import NothingToReport, NoStore, StoreError, open_store
+from taximeter_analysis.window import Filters, parse_duration, parse_instant
+
+STORE_VARIABLE = "TAXIMETER_STORE"
+DEFAULT_STORE = "taximeter-store"
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+EPILOG = f"""\
+instants and durations:
+  2026-11-23T08:15:00Z, 2026-11-23T09:15+01:00, 2026-11-23 (UTC when no offset is given);
+  15m, 24h, 7d, 1h30m: that long ago
+
+reading the figures:
+  P50, P95 and P99 are exact order statistics over all requests, failed ones included. '~' marks a
+  weak one: P95 from under 59 requests, P99 from under 299. '-' means not known, which is not 0.
+  N+1: one statement sent {MIN_REPEATS} times or more within one request.
+
+examples:
+  taximeter report --store ./spans
+  taximeter report --since 24h --tenant alpenhof --html report.html
+  taximeter report --format json | jq .totals.cost_usd
+
+exit code: 0 done, 1 cannot read or write, 2 wrong usage or nothing to report
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``taximeter report`` to its parser."""
+    parser.description = (
+        "Where time and money went, by route, from the span store: latency, database calls, model calls, "
+        "tokens and cost, slow requests and queries, N+1, cost by tenant and model, a month's projection."
+    )
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--store",
+        metavar="DIR",
+        default=os.environ.get(STORE_VARIABLE) or DEFAULT_STORE,
+        help=f"the collector's span store (default: ${STORE_VARIABLE}, else ./{DEFAULT_STORE})",
+    )
+    parser.add_argument("--since", metavar="WHEN", help="only requests that started then or later")
+    parser.add_argument("--until", metavar="WHEN", help="only requests that started before then")
+    parser.add_argument("--service", metavar="NAME", help="only this service.name")
+    parser.add_argument("--tenant", metavar="NAME", help="only this tenant's requests")
+    parser.add_argument(
+        "--slow",
+        metavar="DURATION",
+        type=_duration,
+        default=SLOW_S,
+        help=f"from when on a request or query is slow (default: {SLOW_S:g}s)",
+    )
+    parser.add_argument(
+        "--top",
+        metavar="N",
+        type=_positive,
+        default=TOP,
+        help="how many slow and repeated ones to list (default: 10)",
+    )
+    parser.add_argument(
+        "--format", choices=("terminal", "json"), default="terminal", help="what goes to standard output"
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the report as JSON as well")
+    parser.add_argument(
+        "--html", metavar="FILE", type=Path, help="write it as one self-contained page as well"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run ``taximeter report``; returns the exit code."""
+    try:
+        found = _report(args)
+    except (ValueError, NothingToReport, NoStore) as error:
+        return _fail(str(error), EXIT_USAGE)
+    except StoreError as error:
+        return _fail(str(error), EXIT_FAILED)
+    for option, path, text in (("--json", args.json, render.json), ("--html", args.html, render.html)):
+        if path is None:
+            continue
+        try:
+            path.write_text(text(found), encoding="utf-8")
+        except OSError as error:
+            remedy = f"give {option} a file in a directory that you can write to"
+            return _fail(f"{path}: cannot be written ({error.strerror}); {remedy}", EXIT_FAILED)
+    if args.format == "json":
+        sys.stdout.write(render.json(found))
+        return 0
+    console = terminal_console()
+    render.terminal(found, console)
+    written = [str(path) for path in (args.json, args.html) if path is not None]
+    if written:
+        console.print(f"\nwritten: {', '.join(written)}", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def terminal_console() -> Console:
+    """The console for standard output: as wide as the terminal; 100 columns (or COLUMNS) into a pipe."""
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=100 if piped else None, highlight=False)
+
+
+def _report(args: argparse.Namespace) -> Report:
+    now = time.time()
+    instants = {}
+    for name in ("since", "until"):
+        text = getattr(args, name)
+        try:
+            instants[name] = None if text is None else parse_instant(text, now)
+        except ValueError as error:
+            raise ValueError(f"--{name}: {error}") from None
+    filters = Filters(instants["since"], instants["until"], args.service, args.tenant)
+    with open_store(args.store) as store:
+        return report(store, filters, slow_s=args.slow, top=args.top, now=now)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"taximeter report: {message}", file=sys.stderr)  # noqa: T201  (a command's error message)
+    return code
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows; write 1 or more")
+    return int(text)

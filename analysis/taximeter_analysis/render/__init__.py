@@ -1,0 +1,28 @@
+"""A report as a person or a program reads it: terminal, HTML, JSON."""
+
+from __future__ import annotations
+
+import json as _json
+
+from rich.console import Console
+
+from taximeter_analysis.model import Report
+from taximeter_analysis.render.page import render_page
+from taximeter_analysis.render.tables import print_report
+
+__all__ = ["html", "json", "terminal"]
+
+
+def terminal(report: Report, console: Console) -> None:
+    """Print the report on a rich console."""
+    print_report(report, console)
+
+
+def html(report: Report) -> str:
+    """One self-contained HTML document: no script, style, font or image from anywhere else."""
+    return render_page(report)
+
+
+def json(report: Report) -> str:
+    """The report as JSON text (see `Report.to_dict`), ending in a newline. NaN is an error, not output."""
+    return _json.dumps(report.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
