@@ -90,3 +90,8 @@ COST_USD: Final = "taximeter.cost_usd"  # counter, unit {USD}; Prometheus: taxim
 UNPRICED_CALLS: Final = "taximeter.unpriced.calls"  # counter, {call}, by model
 AGENT_ERRORS: Final = "taximeter.agent.errors"  # counter, {error}, by hook
 AGENT_DROPPED_SPANS: Final = "taximeter.agent.dropped_spans"  # counter, {span}, by reason
+
+# --- Labels of our own ----------------------------------------------------------------
+CACHE: Final = "taximeter.cache"  # name of one of the service's caches, on cache counters
+HOOK: Final = "taximeter.hook"  # where in the agent a failure happened
+MODEL_ATTEMPTS: Final = "taximeter.model.attempts"  # HTTP tries of one call, on its span

@@ -1,0 +1,182 @@
+"""The request account: one small object that adds up what a request causes.
+
+It travels in a context variable, so that database and model calls made by the handler, by
+tasks it starts and by worker threads (anyio copies the context) find it without being told.
+It promises exact sums under threads, and that no work is lost: what is added after the
+account was settled (a detached task) goes to ``late`` at once.
+
+Life: created at the start of the ASGI request; *closed* just before the last body byte is
+handed to the server, when it is written on the server span; *settled* when the ASGI
+application returns (background tasks included), when it is added to the metrics.
+
+Work outside any request is added to :data:`OUTSIDE`, an account without a route that is
+settled from the start. Pure: imports nothing of OpenTelemetry.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+#: Statement texts remembered per request to recognise repeats; beyond it repeats are not seen.
+MAX_STATEMENTS: Final = 4096
+
+
+class Payer(NamedTuple):
+    """What money is spent on: the labels of the money counter, save route and tenant."""
+
+    provider: str
+    model: str
+    operation: str
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums of one account. Durations in seconds, money in USD."""
+
+    db_calls: int = 0
+    db_duration: float = 0.0
+    db_repeated: int = 0
+    model_calls: int = 0
+    model_attempts: int = 0
+    embedding_calls: int = 0
+    tokens_input: int = 0  # cached ones and those of embeddings included
+    tokens_output: int = 0
+    tokens_cached: int = 0  # the part of input that was read from the provider's cache
+    cost: float = 0.0
+    unpriced_calls: int = 0
+    caches: dict[str, list[int]] = field(default_factory=dict)  # name -> [lookups, hits]
+    money: dict[Payer, float] = field(default_factory=dict)
+
+    @property
+    def cache_lookups(self) -> int:
+        return sum(counts[0] for counts in self.caches.values())
+
+    @property
+    def cache_hits(self) -> int:
+        return sum(counts[1] for counts in self.caches.values())
+
+
+class Account:
+    """What one request causes; see the module for its life. Safe to use from several threads."""
+
+    __slots__ = (
+        "_lock",
+        "_pending",
+        "_started",
+        "_statements",
+        "closed",
+        "ended",
+        "feature",
+        "first_byte",
+        "flags",
+        "late",
+        "route",
+        "streamed",
+        "tenant",
+        "total",
+    )
+
+    def __init__(self) -> None:
+        self.total = Totals()
+        self.route: str | None = None
+        self.tenant: str | None = None
+        self.feature: str | None = None
+        self.flags: str | None = None
+        self.first_byte: float | None = None  # seconds from the start
+        self.ended: float | None = None  # seconds from the start to the last body byte
+        self.streamed = False
+        self.closed = False
+        self.late: Callable[[Account], None] | None = None  # set when settled
+        self._pending = Totals()  # what metrics have not seen yet
+        self._statements: set[int] = set()
+        self._lock = threading.Lock()
+        self._started = time.perf_counter()
+
+    def elapsed(self) -> float:
+        """Seconds since the request began."""
+        return time.perf_counter() - self._started
+
+    def db_call(self, statement: str, seconds: float) -> None:
+        """Add one statement sent to a database, by its text and how long it took."""
+        key = hash(statement)
+        with self._lock:
+            repeated = key in self._statements
+            if not repeated and len(self._statements) < MAX_STATEMENTS and self is not OUTSIDE:
+                self._statements.add(key)
+            for totals in (self.total, self._pending):
+                totals.db_calls += 1
+                totals.db_duration += seconds
+                totals.db_repeated += repeated
+        self._after()
+
+    def attempt(self) -> None:
+        """Add one HTTP try of a model call."""
+        with self._lock:
+            self.total.model_attempts += 1
+            self._pending.model_attempts += 1
+        self._after()
+
+    def model_call(
+        self,
+        payer: Payer,
+        *,
+        embedding: bool,
+        tokens: tuple[int, int, int],
+        cost: float | None,
+        unpriced: bool,
+    ) -> None:
+        """Add one finished model call.
+
+        ``tokens`` are input (cached ones included), output and the cached part of input;
+        ``cost`` is in USD and ``None`` where nothing is known to be due; ``unpriced`` says
+        that money is due whose amount is unknown.
+        """
+        with self._lock:
+            for totals in (self.total, self._pending):
+                if embedding:
+                    totals.embedding_calls += 1
+                else:
+                    totals.model_calls += 1
+                totals.tokens_input += tokens[0]
+                totals.tokens_output += tokens[1]
+                totals.tokens_cached += tokens[2]
+                totals.unpriced_calls += unpriced
+                if cost is not None:
+                    totals.cost += cost
+                    totals.money[payer] = totals.money.get(payer, 0.0) + cost
+        self._after()
+
+    def cache(self, name: str, hit: bool) -> None:
+        """Add one lookup in the service's own cache called ``name``."""
+        with self._lock:
+            for totals in (self.total, self._pending):
+                counts = totals.caches.setdefault(name, [0, 0])
+                counts[0] += 1
+                counts[1] += hit
+        self._after()
+
+    def take(self) -> Totals:
+        """What was added since the last call: each sum is given out exactly once."""
+        with self._lock:
+            taken, self._pending = self._pending, Totals()
+        return taken
+
+    def _after(self) -> None:
+        if self.late is not None:
+            self.late(self)
+
+
+current: ContextVar[Account | None] = ContextVar("taximeter_account", default=None)
+
+#: Work that no request caused: start-up, scheduled jobs. Has no route; forwarded at once.
+OUTSIDE: Final[Account] = Account()
+
+
+def running() -> Account:
+    """The account of the running request, else :data:`OUTSIDE`."""
+    return current.get() or OUTSIDE

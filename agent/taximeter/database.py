@@ -1,0 +1,254 @@
+"""Database calls: adds each statement sent by user code to the account, and names it on its span.
+
+The official psycopg instrumentor makes spans and metrics. Its cursor tracer is extended to
+count (``execute`` and ``executemany`` are one call each; transaction control, the empty
+statement of a pool's check and psycopg's own type look-ups are none), to set
+``db.query.summary``, ``db.operation.name`` and ``db.operation.batch.size``, and to take
+literals out of ``db.query.text``: a composed statement would carry a guest's words.
+
+The instrumentor does not see ``cursor.stream()``, ``copy()`` and server-side cursors; they
+get a span and are counted here, timed until their results have been read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from taximeter import account as accounts
+from taximeter import guard, semconv, sql
+
+
+def install() -> None:
+    """Extend the psycopg instrumentor; call before it instruments."""
+    import psycopg  # noqa: PLC0415  (only where the driver is installed)
+    from opentelemetry.instrumentation import psycopg as instrumentor  # noqa: PLC0415
+
+    if getattr(instrumentor.CursorTracer, "_taximeter", False):
+        return
+    # By name: the instrumentor looks the class up in its module whenever a connection is made.
+    setattr(instrumentor, "CursorTracer", _metered(instrumentor.CursorTracer))  # noqa: B010
+    _wrap_streaming(psycopg)
+    _wrap_type_lookups(psycopg)
+
+
+def _metered(base: Any) -> Any:
+    """The instrumentor's cursor tracer, counting."""
+
+    class MeteredCursorTracer(base):  # type: ignore[misc]  # the instrumentor is untyped
+        _taximeter = True
+
+        def traced_execution(self, cursor: Any, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            statement = _describe(cursor, args, kwargs)
+            if statement is not None and not statement.operation:
+                return method(*args, **kwargs)  # nothing is asked of the database
+            started = time.perf_counter()
+            try:
+                return super().traced_execution(cursor, method, *args, **kwargs)
+            finally:
+                _count(statement, cursor, args, kwargs, started)
+
+        async def traced_execution_async(
+            self, cursor: Any, method: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
+        ) -> Any:
+            statement = _describe(cursor, args, kwargs)
+            if statement is not None and not statement.operation:
+                return await method(*args, **kwargs)
+            started = time.perf_counter()
+            try:
+                return await super().traced_execution_async(cursor, method, *args, **kwargs)
+            finally:
+                _count(statement, cursor, args, kwargs, started)
+
+        def _populate_span(self, span: Any, cursor: Any, *args: Any) -> None:
+            super()._populate_span(span, cursor, *args)
+            if span.is_recording() and (statement := _describe(cursor, args, {})) is not None:
+                _name(span, statement)
+                if len(args) > 1 and _is_batch(args[1]):
+                    span.set_attribute(semconv.DB_OPERATION_BATCH_SIZE, len(args[1]))
+
+    return MeteredCursorTracer
+
+
+def _text(cursor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    query = args[0] if args else kwargs.get("query", "")
+    if isinstance(query, str):
+        return query
+    if isinstance(query, bytes):
+        return query.decode("utf-8", "replace")
+    render = getattr(query, "as_string", None)
+    return str(render(cursor)) if render is not None else str(query)
+
+
+def _describe(cursor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> sql.Statement | None:
+    try:
+        return sql.describe(_text(cursor, args, kwargs))
+    except Exception as error:
+        guard.caught("database.describe", error)
+        return None
+
+
+def _count(
+    statement: sql.Statement | None,
+    cursor: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    started: float,
+) -> None:
+    if statement is None or not statement.counted or not is_instrumentation_enabled():
+        return
+    try:
+        accounts.running().db_call(_text(cursor, args, kwargs), time.perf_counter() - started)
+    except Exception as error:
+        guard.caught("database.count", error)
+
+
+def _name(span: Any, statement: sql.Statement) -> None:
+    span.update_name(statement.summary)
+    span.set_attributes(
+        {
+            semconv.DB_QUERY_SUMMARY: statement.summary,
+            semconv.DB_OPERATION_NAME: statement.operation,
+            semconv.DB_QUERY_TEXT: statement.text,
+        }
+    )
+
+
+def _is_batch(parameters: Any) -> bool:
+    """``executemany`` takes a sequence of parameter sets, ``execute`` one set."""
+    return (
+        isinstance(parameters, list)
+        and bool(parameters)
+        and all(isinstance(row, tuple | list | dict) for row in parameters[:2])
+    )
+
+
+class _Sent:
+    """One statement that the instrumentor does not see: a span, and one call on the account."""
+
+    def __init__(self, cursor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.cursor, self.args, self.kwargs = cursor, args, kwargs
+        self.statement = _describe(cursor, args, kwargs)
+        self.started = time.perf_counter()
+        self.span = trace.get_tracer("taximeter.database").start_span(
+            self.statement.summary if self.statement else "postgresql", kind=SpanKind.CLIENT
+        )
+        if self.statement and self.span.is_recording():
+            self.span.set_attribute(semconv.DB_SYSTEM_NAME, "postgresql")
+            self.span.set_attribute(semconv.DB_NAMESPACE, cursor.connection.info.dbname)
+            _name(self.span, self.statement)
+
+    def done(self, error: BaseException | None) -> None:
+        try:
+            if error is not None and not isinstance(error, GeneratorExit):
+                self.span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+                self.span.set_attribute(semconv.ERROR_TYPE, type(error).__qualname__)
+            self.span.end()
+            _count(self.statement, self.cursor, self.args, self.kwargs, self.started)
+        except Exception as failure:
+            guard.caught("database.done", failure)
+
+
+def _begin(cursor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Sent | None:
+    if not is_instrumentation_enabled():
+        return None
+    try:
+        return _Sent(cursor, args, kwargs)
+    except Exception as error:
+        guard.caught("database.begin", error)
+        return None
+
+
+@contextmanager
+def _sent(cursor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
+    sent = _begin(cursor, args, kwargs)
+    failure: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        if sent is not None:
+            sent.done(failure)
+
+
+def _wrap_streaming(psycopg: Any) -> None:
+    def generator(method: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+            with _sent(self, args, kwargs):
+                yield from method(self, *args, **kwargs)
+
+        return wrapped
+
+    def async_generator(method: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
+        async def wrapped(self: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            with _sent(self, args, kwargs):
+                async for row in method(self, *args, **kwargs):
+                    yield row
+
+        return wrapped
+
+    def manager(method: Callable[..., Any]) -> Callable[..., Any]:
+        @contextmanager
+        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+            with _sent(self, args, kwargs), method(self, *args, **kwargs) as copy:
+                yield copy
+
+        return wrapped
+
+    def async_manager(method: Callable[..., Any]) -> Callable[..., Any]:
+        @asynccontextmanager
+        async def wrapped(self: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            with _sent(self, args, kwargs):
+                async with method(self, *args, **kwargs) as copy:
+                    yield copy
+
+        return wrapped
+
+    def function(method: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+            with _sent(self, args, kwargs):
+                return method(self, *args, **kwargs)
+
+        return wrapped
+
+    def async_function(method: Callable[..., Any]) -> Callable[..., Any]:
+        async def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+            with _sent(self, args, kwargs):
+                return await method(self, *args, **kwargs)
+
+        return wrapped
+
+    for owner, name, wrap in (
+        (psycopg.Cursor, "stream", generator),
+        (psycopg.Cursor, "copy", manager),
+        (psycopg.ServerCursor, "execute", function),
+        (psycopg.AsyncCursor, "stream", async_generator),
+        (psycopg.AsyncCursor, "copy", async_manager),
+        (psycopg.AsyncServerCursor, "execute", async_function),
+    ):
+        setattr(owner, name, wrap(getattr(owner, name)))
+
+
+def _wrap_type_lookups(psycopg: Any) -> None:
+    """``register_vector()`` and its like ask the catalogue once per connection: driver set-up."""
+    fetch = psycopg.types.TypeInfo._fetch.__func__
+    fetch_async = psycopg.types.TypeInfo._fetch_async.__func__
+
+    def quiet(cls: Any, *args: Any) -> Any:
+        with suppress_instrumentation():
+            return fetch(cls, *args)
+
+    async def quiet_async(cls: Any, *args: Any) -> Any:
+        with suppress_instrumentation():
+            return await fetch_async(cls, *args)
+
+    psycopg.types.TypeInfo._fetch = classmethod(quiet)
+    psycopg.types.TypeInfo._fetch_async = classmethod(quiet_async)

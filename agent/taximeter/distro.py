@@ -1,0 +1,137 @@
+"""The entry points of ``opentelemetry-instrument``: Taximeter's distro and configurator.
+
+The distro sets defaults and decides how each instrumentor is loaded; the configurator builds
+the SDK's providers. Both must be Taximeter's: the loader takes the *first* distro and the
+first configurator it finds unless ``OTEL_PYTHON_DISTRO`` and ``OTEL_PYTHON_CONFIGURATOR``
+name one. ``taximeter.environment`` sets both where ``opentelemetry-instrument`` starts the
+process; elsewhere set them to ``taximeter``. Whichever of the two is picked first applies
+the defaults, so one of them alone still yields the right settings.
+
+Nothing here raises (save in strict mode): a service starts with less telemetry rather than
+not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from opentelemetry import metrics
+from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]  # unchecked there
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+from opentelemetry.util._importlib_metadata import EntryPoint
+
+from taximeter import (
+    __version__,
+    database,
+    guard,
+    meters,
+    modelcalls,
+    pricing,
+    request,
+    sdk,
+    settings,
+    shutdown,
+)
+
+logger = guard.logger
+
+#: Instrumentor entry point -> what to do before it is loaded, and the arguments it gets.
+_PREPARE: Final[dict[str, Callable[[], object]]] = {"fastapi": request.install, "psycopg": database.install}
+_ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
+    "fastapi": {"exclude_spans": ["send", "receive"]},
+    "httpx": dict(modelcalls.HOOKS),
+    "httpx2": dict(modelcalls.HOOKS),
+}
+#: Only the official instrumentors of these names are loaded: others share the entry-point
+#: name, count the same call again, and no variable could tell them apart.
+_OFFICIAL: Final = {
+    "openai": "opentelemetry.instrumentation.genai.openai",
+    "anthropic": "opentelemetry.instrumentation.genai.anthropic",
+}
+
+_started = False
+
+
+class TaximeterDistro(BaseDistro):  # type: ignore[misc]
+    """Sets the defaults and loads each instrumentor with the arguments it needs."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        _start()
+
+    def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
+        name = entry_point.name
+        module = entry_point.value.partition(":")[0]
+        if name in _OFFICIAL and module != _OFFICIAL[name]:
+            logger.warning(
+                "Instrumentor %s from %s is left out: %s already traces these calls.",
+                name,
+                module,
+                _OFFICIAL[name],
+            )
+            return
+        if (prepare := _PREPARE.get(name)) is not None:
+            try:
+                prepare()
+            except ImportError as error:
+                logger.debug("%s is not installed: %s", name, error)
+            except Exception as error:
+                guard.caught(f"distro.{name}", error)
+        super().load_instrumentor(entry_point, **_ARGUMENTS.get(name, {}), **kwargs)
+
+
+class TaximeterConfigurator(_OTelSDKConfigurator):
+    """Builds the providers, the meters and the prices, and arranges the last export."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        _start()
+        if os.environ.get("OTEL_CONFIG_FILE"):
+            logger.warning(
+                "OTEL_CONFIG_FILE is set: the SDK is configured from that file alone. Taximeter's 2 s "
+                "bucket, instance id and count of dropped spans are not in force. Unset it to have them."
+            )
+            super()._configure()  # type: ignore[no-untyped-call]
+        else:
+            tracers, provider = sdk.build(kwargs.get("auto_instrumentation_version"))
+            # Metrics last to be asked but exported side by side: either may be slow.
+            shutdown.install(tracers.force_flush, provider.force_flush)
+        try:
+            meters.install(metrics.get_meter("taximeter", __version__))
+            book, problem = pricing.load(os.environ.get("TAXIMETER_PRICES_FILE"))
+            if problem is not None:
+                logger.error("%s", problem)
+            modelcalls.install(book)
+        except ImportError as error:
+            guard.note("modelcalls.install", f"Model calls are not priced: {error}")
+        except Exception as error:
+            guard.caught("configurator", error)
+
+
+def _start() -> None:
+    """Apply the defaults and log what is in force, once per process."""
+    global _started  # noqa: PLW0603
+    if _started:
+        return
+    _started = True
+    settings.apply_defaults()
+    _log_to_stderr()
+    logger.info(
+        "Taximeter %s, Python %s: %s",
+        __version__,
+        sys.version.split()[0],
+        " ".join(f"{name}={value}" for name, value in settings.effective()),
+    )
+
+
+def _log_to_stderr() -> None:
+    """The agent starts before the service configures logging, so it brings its own handler."""
+    level = getattr(logging, os.environ.get("TAXIMETER_LOG_LEVEL", "info").strip().upper(), logging.INFO)
+    logger.setLevel(level)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False

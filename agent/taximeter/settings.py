@@ -1,0 +1,157 @@
+"""The one table of settings: what the agent sets, its default, its type and why.
+
+Defaults go in with ``os.environ.setdefault``, so every standard ``OTEL_*`` variable that the
+user has set still wins. :func:`effective` returns what is in force, with secrets removed, for
+the one line logged at start. ``docs/`` renders its reference from :data:`SETTINGS`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One environment variable. ``default`` of ``None`` means: not set by the agent."""
+
+    name: str
+    default: str | None
+    kind: str  # "text", "int", "float", "bool", "path", "url", "list"
+    doc: str
+
+
+SETTINGS: Final[tuple[Setting, ...]] = (
+    Setting("OTEL_PYTHON_DISTRO", "taximeter", "text", "Which distro is used when several are installed."),
+    Setting("OTEL_PYTHON_CONFIGURATOR", "taximeter", "text", "Which configurator is used; both matter."),
+    Setting("OTEL_SERVICE_NAME", None, "text", "Name of the service; set it."),
+    Setting(
+        "OTEL_RESOURCE_ATTRIBUTES", None, "list", "More resource attributes, key=value, comma-separated."
+    ),
+    Setting("OTEL_TRACES_EXPORTER", "otlp", "text", "Where spans go."),
+    Setting("OTEL_METRICS_EXPORTER", "otlp", "text", "Where metrics go."),
+    Setting("OTEL_LOGS_EXPORTER", "none", "text", "Where log records go; the agent emits none of its own."),
+    Setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT", None, "url", "Base address of the collector (http://localhost:4318)."
+    ),
+    Setting("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "text", "gRPC needs the extra [grpc]."),
+    Setting(
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "30",
+        "float",
+        "Seconds a batch is retried before it is dropped (and counted). The SDK's 10 s does not "
+        "outlive a collector's restart with certainty.",
+    ),
+    Setting(
+        "OTEL_SEMCONV_STABILITY_OPT_IN",
+        "http,database",
+        "list",
+        "The stable HTTP and database conventions; everything downstream expects their names.",
+    ),
+    Setting(
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        "64",
+        "int",
+        "Spans per request. Encoding the SDK's 512 takes 22 ms, in which the event loop stalls.",
+    ),
+    Setting("OTEL_BSP_SCHEDULE_DELAY", "500", "int", "Milliseconds between two exports of spans."),
+    Setting(
+        "OTEL_BSP_MAX_QUEUE_SIZE",
+        "16384",
+        "int",
+        "Spans kept while the collector cannot be reached; beyond it they are dropped and counted.",
+    ),
+    Setting("OTEL_METRIC_EXPORT_INTERVAL", "15000", "int", "Milliseconds between two exports of metrics."),
+    Setting("OTEL_TRACES_SAMPLER", None, "text", "Sampler of spans. Metrics stay exact at any rate."),
+    Setting("OTEL_TRACES_SAMPLER_ARG", None, "text", "Argument of the sampler."),
+    Setting(
+        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        "4096",
+        "int",
+        "Longest text in a span attribute: paths and user agents are chosen by strangers.",
+    ),
+    Setting("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", None, "list", "Instrumentors to leave out."),
+    Setting(
+        "ANTHROPIC_OPEN_TELEMETRY",
+        "false",
+        "bool",
+        "The Anthropic SDK's own spans: off, because the official instrumentor already makes one a call.",
+    ),
+    Setting(
+        "TAXIMETER_PRICES_FILE",
+        None,
+        "path",
+        "JSON file of contract prices; its models win over the built-in table.",
+    ),
+    Setting(
+        "TAXIMETER_LABEL_LIMIT",
+        "200",
+        "int",
+        "Distinct values of one label (tenant, model, cache name); later ones become 'other'.",
+    ),
+    Setting(
+        "TAXIMETER_FLUSH_TIMEOUT",
+        "5",
+        "float",
+        "Seconds that the last export may take when the process is told to stop.",
+    ),
+    Setting("TAXIMETER_LOG_LEVEL", "info", "text", "Level of the agent's own log lines (stderr)."),
+    Setting("TAXIMETER_STRICT", None, "bool", "Raise the agent's internal failures (tests only)."),
+)
+
+#: Variables that are read but never shown: their values may hold credentials.
+_SECRET_MARKS = ("HEADERS", "KEY", "CERTIFICATE", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
+
+
+def apply_defaults(environ: MutableMapping[str, str] | None = None) -> None:
+    """Set every default that the user has not set."""
+    environ = os.environ if environ is None else environ
+    for setting in SETTINGS:
+        if setting.default is not None:
+            environ.setdefault(setting.name, setting.default)
+
+
+def effective(environ: MutableMapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
+    """``(variable, value)`` of everything in force, sorted, without secrets or user-info in addresses."""
+    environ = os.environ if environ is None else environ
+    kinds = {setting.name: setting.kind for setting in SETTINGS}
+    for name in sorted(environ):
+        if name not in kinds and not name.startswith(("OTEL_", "TAXIMETER_")):
+            continue
+        if any(mark in name for mark in _SECRET_MARKS):
+            yield name, "***"
+        elif kinds.get(name) == "url" or name.endswith("_ENDPOINT"):
+            yield name, _without_user_info(environ[name])
+        else:
+            yield name, environ[name]
+
+
+def number(name: str, environ: MutableMapping[str, str] | None = None) -> float:
+    """The setting as a number of at least 0; its default where the value is none (and says so)."""
+    from taximeter import guard  # noqa: PLC0415  (kept out of import time: pure users need no logging)
+
+    environ = os.environ if environ is None else environ
+    default = next(setting.default for setting in SETTINGS if setting.name == name)
+    assert default is not None
+    text = environ.get(name, default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if value >= 0:
+        return value
+    guard.note("settings", f"{name}={text!r} is not a number of at least 0; using {default}.")
+    return float(default)
+
+
+def _without_user_info(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return "***"
+    if "@" not in parts.netloc and not parts.query:
+        return address
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
