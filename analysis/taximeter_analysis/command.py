@@ -19,7 +19,7 @@ from taximeter_analysis import render
 from taximeter_analysis.findings import MIN_REPEATS
 from taximeter_analysis.model import Report
 from taximeter_analysis.report import SLOW_S, TOP, report
-from taximeter_analysis.store import NothingToReport, NoStore, StoreError, open_store
+from taximeter_analysis.store import NoStore, NothingToReport, StoreError, open_store
 from taximeter_analysis.window import Filters, parse_duration, parse_instant
 
 STORE_VARIABLE = "TAXIMETER_STORE"

@@ -25,7 +25,7 @@ class StoreError(Exception):
     """The store cannot be read. The message has the value, the place and the remedy."""
 
 
-class NoStore(StoreError):  # noqa: N818  (says what is the matter)
+class NoStore(StoreError):
     """The path is no span store."""
 
 

@@ -139,7 +139,8 @@ def _head(report: Report, page: _Page) -> None:
             f"{count(report.totals.requests)} requests"
             + (f" ({per_request(report.requests_per_second)}/s)" if report.requests_per_second else "")
             + f", {count(report.totals.errors)} errors ({percent(report.error_rate)}), "
-            f"P50 {seconds(report.latency.p50)}, P95 {seconds(report.latency.p95)}, P99 {seconds(report.latency.p99)}"
+            f"P50 {seconds(report.latency.p50)}, P95 {seconds(report.latency.p95)}, "
+            f"P99 {seconds(report.latency.p99)}"
         )
     found = highlights(report)
     if found:
@@ -330,7 +331,8 @@ def _totals(report: Report, page: _Page) -> None:
             (
                 "Outside of requests",
                 f"{count(outside.outside_db_calls)} database, {count(outside.outside_model_calls)} model, "
-                f"{count(outside.outside_embedding_calls)} embedding calls, {money(outside.outside_cost_usd)}",
+                f"{count(outside.outside_embedding_calls)} embedding calls, "
+                f"{money(outside.outside_cost_usd)}",
             )
         )
     for name, value in rows:

@@ -27,18 +27,22 @@ def seconds(value: float | None) -> str:
     """``850 µs``, ``12.3 ms``, ``1.23 s``, ``2 min 05 s``, ``3 h 20 min``, ``2.5 d``."""
     if value is None:
         return UNKNOWN
-    if value < 0.9995e-3:
-        return f"{_figures(value * 1e6)} µs" if value > 0 else "0 s"
-    if value < 0.9995:
-        return f"{_figures(value * 1e3)} ms"
     if value < 59.95:
-        return f"{_figures(value)} s"
+        return _short(value)
     whole = round(value)
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     if whole < 172800:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{value / 86400:.1f} d"
+
+
+def _short(value: float) -> str:
+    if value <= 0:
+        return "0 s"
+    if value < 0.9995e-3:
+        return f"{_figures(value * 1e6)} µs"
+    return f"{_figures(value * 1e3)} ms" if value < 0.9995 else f"{_figures(value)} s"
 
 
 def limit(value: float) -> str:
@@ -106,7 +110,10 @@ def clock(instant: float, *, date: bool = True) -> str:
 
 
 def plain(text: str | None, limit: int = 4000) -> str:
-    """A stranger's string on one line: control and direction-changing characters shown as ``\N{REPLACEMENT CHARACTER}``."""
+    """A stranger's string on one line of at most ``limit`` characters.
+
+    Control and direction-changing characters are shown as the replacement character.
+    """
     if text is None:
         return UNKNOWN
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
