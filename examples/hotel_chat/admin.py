@@ -1,0 +1,67 @@
+"""For the staff: statistics, the slow occupancy report, and the flags."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import StrictBool
+
+from .flags import UnknownFlag
+from .services import Row
+from .tenancy import Hotel, Shared
+
+router = APIRouter()
+
+# For every room and day a scan of all reservations, since neither room nor date has an index.
+_OCCUPANCY = """
+    SELECT day::date AS day, count(*) AS rooms, sum(taken) AS occupied
+    FROM (
+        SELECT day,
+               (SELECT count(*) FROM reservations r
+                WHERE r.room_id = m.id AND r.status <> 'cancelled'
+                  AND r.check_in <= day::date AND r.check_out > day::date) AS taken
+        FROM rooms m
+        CROSS JOIN generate_series(date '2026-01-01', date '2026-01-01' + %s::int - 1, interval '1 day') day
+        WHERE m.hotel_id = %s
+    ) nights
+    GROUP BY day ORDER BY day
+"""
+
+
+@router.get("/hotels/{hotel}/admin/stats")
+async def statistics(services: Shared, hotel: Hotel) -> dict[str, Any]:
+    """Counts for the dashboard, one statement each, in a row (weakness 4)."""
+    counts = {}
+    for name, statement in {
+        "reservations": "SELECT count(*) AS n FROM reservations WHERE hotel_id = %s",
+        "conversations": "SELECT count(*) AS n FROM conversations WHERE hotel_id = %s",
+        "revenue": "SELECT coalesce(sum(total), 0) AS n FROM reservations WHERE hotel_id = %s "
+        "AND status <> 'cancelled'",
+    }.items():
+        row = await services.row(statement, hotel["id"])
+        counts[name] = row and row["n"]
+    return counts
+
+
+@router.get("/hotels/{hotel}/admin/occupancy")
+async def occupancy(
+    services: Shared, hotel: Hotel, days: Annotated[int, Query(ge=1, le=365)] = 150
+) -> list[Row]:
+    """Rooms taken per day of the year: one statement, over 2 s at the demo's scale (weakness 2)."""
+    return await services.rows(_OCCUPANCY, days, hotel["id"])
+
+
+@router.get("/admin/flags")
+async def list_flags(services: Shared) -> dict[str, Any]:
+    return services.flags.as_dict()
+
+
+@router.post("/admin/flags")
+async def switch_flags(services: Shared, changes: dict[str, StrictBool]) -> dict[str, Any]:
+    """Switch flags: ``{"fix.batch_reservations": true}``; 422 for one that does not exist."""
+    try:
+        services.flags.switch(changes)
+    except UnknownFlag as error:
+        raise HTTPException(422, str(error)) from None
+    return services.flags.as_dict()

@@ -1,0 +1,41 @@
+"""The third-party booking service, called while the guest waits (weakness 11)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import httpx
+from fastapi import APIRouter, HTTPException, Query
+
+from .tenancy import Hotel, Shared
+
+router = APIRouter(prefix="/hotels/{hotel}/motopress")
+
+
+def _answer(response: httpx.Response) -> dict[str, Any]:
+    if response.is_error:
+        raise HTTPException(502, f"the booking service answered {response.status_code}")
+    body: dict[str, Any] = response.json()
+    return body
+
+
+@router.get("/quote")
+async def quote(
+    services: Shared,
+    hotel: Hotel,
+    room: Annotated[str, Query(max_length=8)],
+    nights: Annotated[int, Query(ge=1, le=30)] = 1,
+) -> dict[str, Any]:
+    """MotoPress's price of a stay."""
+    params: dict[str, str | int] = {"hotel": hotel["slug"], "room": room, "nights": nights}
+    return _answer(await services.booking.get("/v1/quote", params=params))
+
+
+@router.post("/sync")
+async def sync(services: Shared, hotel: Hotel) -> dict[str, Any]:
+    """Push the latest bookings to MotoPress."""
+    codes = await services.rows(
+        "SELECT code FROM reservations WHERE hotel_id = %s ORDER BY check_in DESC LIMIT 20", hotel["id"]
+    )
+    body = {"hotel": hotel["slug"], "reservations": [row["code"] for row in codes]}
+    return _answer(await services.booking.post("/v1/sync", json=body))

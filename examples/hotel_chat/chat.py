@@ -1,0 +1,153 @@
+"""The guest chat: whole (gpt-4o), streamed (Claude for VIPs), its history and a summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from anthropic.types import MessageParam, TextBlockParam
+from fastapi import APIRouter, HTTPException, Path
+from fastapi.responses import StreamingResponse
+from openai.types.chat import ChatCompletionMessageParam
+from pydantic import BaseModel, Field
+
+from .prompts import house_rules
+from .retrieval import Context, gather_context, remember
+from .services import Row, Services
+from .tenancy import Hotel, Shared
+
+router = APIRouter(prefix="/hotels/{hotel}")
+
+CHAT_MODEL = "gpt-4o"  # for everything (weakness 8)
+VIP_MODEL = "claude-sonnet-4-6"
+SUMMARY_MODEL = "claude-haiku-4-5"
+MAX_TOKENS = 400
+
+ConversationId = Annotated[str, Path(max_length=64)]
+
+
+class Question(BaseModel):
+    """A guest's message in a conversation that the client names."""
+
+    conversation: str = Field(min_length=1, max_length=64)
+    message: str = Field(min_length=1, max_length=2000)
+    tier: Literal["standard", "vip"] = "standard"
+
+
+def _openai_messages(hotel: Row, context: Context, message: str) -> list[ChatCompletionMessageParam]:
+    messages: list[ChatCompletionMessageParam] = [
+        {"role": "system", "content": house_rules(hotel["name"], hotel["city"])},
+        {"role": "system", "content": context.as_text()},
+    ]
+    for row in context.history:
+        if row["role"] == "assistant":
+            messages.append({"role": "assistant", "content": row["body"]})
+        else:
+            messages.append({"role": "user", "content": row["body"]})
+    return [*messages, {"role": "user", "content": message}]
+
+
+@router.post("/chat")
+async def chat(services: Shared, hotel: Hotel, question: Question) -> dict[str, Any]:
+    """Answer a guest, all at once (weakness 9)."""
+    context = await gather_context(services, hotel, question.conversation, question.message)
+    completion = await services.openai.chat.completions.create(
+        model=CHAT_MODEL,
+        messages=_openai_messages(hotel, context, question.message),
+        max_tokens=MAX_TOKENS,
+    )
+    answer = completion.choices[0].message.content or ""
+    await remember(services, question.conversation, "user", question.message)
+    await remember(services, question.conversation, "assistant", answer)
+    return {"conversation": question.conversation, "answer": answer}
+
+
+@router.post("/chat/stream")
+async def chat_stream(services: Shared, hotel: Hotel, question: Question) -> StreamingResponse:
+    """Answer as server-sent events ``{"delta": ...}``, then ``{"done": true}``."""
+    context = await gather_context(services, hotel, question.conversation, question.message)
+    await remember(services, question.conversation, "user", question.message)
+    pieces = _claude if question.tier == "vip" else _gpt
+
+    async def events() -> AsyncIterator[str]:
+        answer = []
+        async for piece in pieces(services, hotel, context, question.message):
+            answer.append(piece)
+            yield f"data: {json.dumps({'delta': piece})}\n\n"
+        await remember(services, question.conversation, "assistant", "".join(answer))
+        yield 'data: {"done": true}\n\n'
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def _gpt(services: Services, hotel: Row, context: Context, message: str) -> AsyncIterator[str]:
+    stream = await services.openai.chat.completions.create(
+        model=CHAT_MODEL,
+        messages=_openai_messages(hotel, context, message),
+        max_tokens=MAX_TOKENS,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    async for chunk in stream:
+        if chunk.choices and chunk.choices[0].delta.content:
+            yield chunk.choices[0].delta.content
+
+
+async def _claude(services: Services, hotel: Row, context: Context, message: str) -> AsyncIterator[str]:
+    system: list[TextBlockParam] = [
+        {
+            "type": "text",
+            "text": house_rules(hotel["name"], hotel["city"]),
+            "cache_control": {"type": "ephemeral"},
+        },
+        {"type": "text", "text": context.as_text()},
+    ]
+    messages: list[MessageParam] = []
+    for row in context.history:
+        if row["role"] == "assistant":
+            messages.append({"role": "assistant", "content": row["body"]})
+        else:
+            messages.append({"role": "user", "content": row["body"]})
+    stream = await services.anthropic.messages.create(
+        model=VIP_MODEL,
+        system=system,
+        messages=[*messages, {"role": "user", "content": message}],
+        max_tokens=MAX_TOKENS,
+        stream=True,
+    )
+    async for event in stream:
+        if event.type == "content_block_delta" and event.delta.type == "text_delta":
+            yield event.delta.text
+
+
+async def _history(services: Services, hotel: Row, conversation: str) -> list[Row]:
+    found = await services.row(
+        "SELECT id FROM conversations WHERE id = %s AND hotel_id = %s", conversation, hotel["id"]
+    )
+    if found is None:
+        raise HTTPException(404, f"{hotel['slug']} has no conversation {conversation!r}")
+    return await services.rows(
+        "SELECT role, body, created_at FROM messages WHERE conversation_id = %s ORDER BY id", conversation
+    )
+
+
+@router.get("/conversations/{conversation}")
+async def conversation_history(
+    services: Shared, hotel: Hotel, conversation: ConversationId
+) -> dict[str, Any]:
+    return {"messages": await _history(services, hotel, conversation)}
+
+
+@router.post("/conversations/{conversation}/summary")
+async def summarise(services: Shared, hotel: Hotel, conversation: ConversationId) -> dict[str, Any]:
+    """Sum a conversation up for the front desk (Claude Haiku)."""
+    history = await _history(services, hotel, conversation)
+    transcript = "\n".join(f"{row['role']}: {row['body']}" for row in history[-20:])
+    message = await services.anthropic.messages.create(
+        model=SUMMARY_MODEL,
+        system="Sum up the conversation for the hotel's front desk in three sentences.",
+        messages=[{"role": "user", "content": transcript or "(no messages)"}],
+        max_tokens=200,
+    )
+    return {"summary": "".join(block.text for block in message.content if block.type == "text")}

@@ -1,0 +1,43 @@
+"""Embeddings of guests' questions, through a small cache keyed by the raw text.
+
+The vector is kept as pgvector's text form, so that neither a driver plug-in nor its set-up queries
+are needed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from openai import AsyncOpenAI
+
+import taximeter
+
+MODEL = "text-embedding-3-small"
+CACHE_ENTRIES = 100
+
+
+def as_vector(embedding: list[float]) -> str:
+    """pgvector's text form of 1,536 floats, for ``%s::vector``."""
+    return str(embedding)
+
+
+class Embedder:
+    """Text in, vector (as text) out; least recently used entries are forgotten first."""
+
+    def __init__(self, client: AsyncOpenAI, capacity: int = CACHE_ENTRIES) -> None:
+        self._client = client
+        self._capacity = capacity
+        self._cache: OrderedDict[str, str] = OrderedDict()
+
+    async def embed(self, text: str) -> str:
+        cached = self._cache.get(text)
+        taximeter.record_cache("embedding", hit=cached is not None)
+        if cached is not None:
+            self._cache.move_to_end(text)
+            return cached
+        answer = await self._client.embeddings.create(model=MODEL, input=text)
+        vector = as_vector(answer.data[0].embedding)
+        self._cache[text] = vector
+        while len(self._cache) > self._capacity:
+            self._cache.popitem(last=False)
+        return vector

@@ -1,0 +1,64 @@
+"""Recommendations for a stay, by the OpenAI Responses API: whole, and as a streamed itinerary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+from .chat import CHAT_MODEL
+from .prompts import house_rules
+from .services import Row, Services
+from .tenancy import Hotel, Shared
+
+router = APIRouter(prefix="/hotels/{hotel}")
+
+
+class Stay(BaseModel):
+    interests: str = Field(min_length=1, max_length=200)
+    days: int = Field(default=2, ge=1, le=14)
+
+
+async def _prompt(services: Services, hotel: Row, stay: Stay) -> str:
+    chunks = await services.rows(
+        "SELECT body FROM content_chunks WHERE hotel_id = %s AND source = 'surroundings' ORDER BY id LIMIT 5",
+        hotel["id"],
+    )
+    places = "\n".join(row["body"] for row in chunks)
+    return f"Near {hotel['name']}:\n{places}\nA guest stays {stay.days} days and likes {stay.interests}."
+
+
+@router.post("/recommendations")
+async def recommendations(services: Shared, hotel: Hotel, stay: Stay) -> dict[str, Any]:
+    response = await services.openai.responses.create(
+        model=CHAT_MODEL,
+        instructions=house_rules(hotel["name"], hotel["city"]),
+        input=await _prompt(services, hotel, stay),
+        max_output_tokens=300,
+    )
+    return {"recommendations": response.output_text}
+
+
+@router.post("/itinerary")
+async def itinerary(services: Shared, hotel: Hotel, stay: Stay) -> StreamingResponse:
+    """A plan by day as server-sent events ``{"delta": ...}``, then ``{"done": true}``."""
+    prompt = await _prompt(services, hotel, stay)
+
+    async def events() -> AsyncIterator[str]:
+        stream = await services.openai.responses.create(
+            model=CHAT_MODEL,
+            instructions=house_rules(hotel["name"], hotel["city"]),
+            input=f"{prompt} Plan each day.",
+            max_output_tokens=400,
+            stream=True,
+        )
+        async for event in stream:
+            if event.type == "response.output_text.delta":
+                yield f"data: {json.dumps({'delta': event.delta})}\n\n"
+        yield 'data: {"done": true}\n\n'
+
+    return StreamingResponse(events(), media_type="text/event-stream")

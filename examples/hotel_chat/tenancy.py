@@ -1,0 +1,36 @@
+"""Dependencies of every route: the shared services, the flags in force, and the tenant hotel."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Path, Request
+
+import taximeter
+
+from .services import Row, Services
+
+
+async def get_services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    if services.flags.active:
+        taximeter.attribute("flags", ",".join(services.flags.active))
+    return services
+
+
+Shared = Annotated[Services, Depends(get_services)]
+
+
+async def get_hotel(services: Shared, hotel: Annotated[str, Path(max_length=64)]) -> Row:
+    """The hotel in the path (read from the database each time: weakness 10). 404 when unknown.
+
+    Only known hotels become tenants, so that strangers cannot invent label values.
+    """
+    row = await services.row("SELECT * FROM hotels WHERE slug = %s", hotel)
+    if row is None:
+        raise HTTPException(404, f"there is no hotel {hotel!r}")
+    taximeter.attribute("tenant", hotel)
+    return row
+
+
+Hotel = Annotated[Row, Depends(get_hotel)]
