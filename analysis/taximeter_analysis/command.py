@@ -50,8 +50,9 @@ exit code: 0 done, 1 cannot read or write, 2 wrong usage or nothing to report
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``taximeter report`` to its parser."""
     parser.description = (
-        "Where time and money went, by route, from the span store: latency, database calls, model calls, "
-        "tokens and cost, slow requests and queries, N+1, cost by tenant and model, a month's projection."
+        "Where time and money went, by route, from the span store: latency, database calls, model\n"
+        "calls, tokens and cost, slow requests and queries, N+1, cost by tenant and model, and a\n"
+        "month's projection."
     )
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter

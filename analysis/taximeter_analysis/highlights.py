@@ -100,7 +100,7 @@ def _errors(report: Report) -> Highlight | None:
         "errors",
         worst.label,
         f"has {count(worst.usage.errors)} of the {count(report.totals.errors)} failed requests "
-        f"({percent(report.error_rate)} of all fail).",
+        f"({percent(report.error_rate)} of all requests fail).",
     )
 
 
