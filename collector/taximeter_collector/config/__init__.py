@@ -1,0 +1,1 @@
+"""The official OpenTelemetry Collector's YAML, for the supported subset, read strictly."""

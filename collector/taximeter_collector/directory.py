@@ -1,0 +1,61 @@
+"""The data directory and its one owner.
+
+Everything the collector keeps lies under one directory: ``log/`` (the durable log),
+``state/`` (exporters' checkpoints), ``dead-letters/``. Two owners would tear the cursors apart, so
+the first takes an advisory lock, which the kernel frees whatever way the process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+from taximeter_collector.errors import StartError
+
+
+class DataDirectory:
+    """A locked data directory; the lock lives as long as this object is not closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StartError(
+                f"the data directory {path} cannot be used ({error.strerror}): make it writable, or name "
+                "another one (extensions.file_storage.directory or --data-dir)"
+            ) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(self._descriptor, 32).decode(errors="replace").strip() or "unknown"
+            os.close(self._descriptor)
+            raise StartError(
+                f"the data directory {path} is in use by another collector (process {owner}): stop it, or "
+                "give this one its own directory (extensions.file_storage.directory or --data-dir)"
+            ) from None
+        os.truncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def log(self, signal: str) -> Path:
+        return self.path / "log" / f"{signal}.sqlite"
+
+    def state(self, name: str) -> Path:
+        folder = self.path / "state"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{file_name(name)}.sqlite"
+
+    def dead_letters(self) -> Path:
+        return self.path / "dead-letters"
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+
+
+def file_name(component: str) -> str:
+    """A component or pipeline id as a file name: ``otlp_http/tempo`` -> ``otlp_http~tempo``."""
+    return "".join(c if c.isalnum() or c in "_-." else "~" for c in component)

@@ -1,0 +1,1 @@
+"""OTLP metrics as a Prometheus scrape target, exact across restarts."""

@@ -1,0 +1,264 @@
+"""The one place where the collector's parts are wired together, started and stopped.
+
+Order of the start: directory, logs, exporters, pumps, receivers; what can be refused is
+refused before a receiver listens. The stop goes the other way: receivers first, then every
+cursor gets a bounded time to deliver; what is left stays in the log for the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from taximeter_collector.config.loader import CollectorConfig, Component, Pipeline
+from taximeter_collector.directory import DataDirectory
+from taximeter_collector.errors import StartError
+from taximeter_collector.export.base import LOCAL_BACKOFF, Backoff, Exporter, Origin
+from taximeter_collector.export.dead_letters import DeadLetters
+from taximeter_collector.export.debug import DebugExporter
+from taximeter_collector.export.otlp_grpc import OtlpGrpcExporter
+from taximeter_collector.export.otlp_http import OtlpHttpExporter
+from taximeter_collector.export.pump import Pump, cursor_name, drain
+from taximeter_collector.listen import HttpServer, Scope, bind, page
+from taximeter_collector.log import Log
+from taximeter_collector.memory import MemoryLimiter, resident_bytes
+from taximeter_collector.own_metrics import OwnMetrics
+from taximeter_collector.prometheus.exporter import PrometheusExporter
+from taximeter_collector.prometheus.expose import PLAIN
+from taximeter_collector.receive.grpc import GrpcReceiver
+from taximeter_collector.receive.http import otlp_http
+from taximeter_collector.receive.intake import Intake
+from taximeter_collector.signals import SIGNALS, Signal
+from taximeter_collector.store.writer import SpanStoreExporter
+
+DEFAULT_DATA_DIRECTORY = Path("taximeter-data")
+_DRAIN_S = 10.0
+_logger = logging.getLogger(__name__)
+
+
+class Service:
+    """One running collector."""
+
+    def __init__(self, config: CollectorConfig, data_dir: Path | None) -> None:
+        self._config = config
+        storage = config.extension("file_storage")
+        chosen = (storage and storage.values["directory"]) or data_dir or DEFAULT_DATA_DIRECTORY
+        path = Path(chosen)
+        if storage and not storage.values["create_directory"] and not path.is_dir():
+            raise StartError(f"extensions.{storage.id}.directory: {path} does not exist: create it")
+        self._max_bytes = (storage.values["max_size_mib"] if storage else 1024) << 20
+        self._directory = DataDirectory(path)
+        self._own = OwnMetrics()
+        self._logs: dict[str, Log] = {}
+        self._exporters: dict[str, Exporter] = {}
+        self._pumps: list[Pump] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._receivers: list[GrpcReceiver | HttpServer] = []
+        self._pages: list[HttpServer] = []
+        self._ready = False
+        self._stop = asyncio.Event()
+        self._begun = time.time()
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT; raises :class:`~taximeter_collector.errors.CollectorError`."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        try:
+            await self._start()
+            _logger.info("ready; data in %s", self._directory.path.resolve())
+            await self._until_stopped()
+        finally:
+            await self._shut_down()
+
+    async def _start(self) -> None:
+        health = self._config.extension("health_check")
+        if health:
+            await self._page(
+                health.values["endpoint"],
+                f"extensions.{health.id}.endpoint",
+                health.values["path"],
+                self._health,
+            )
+        if self._config.telemetry.metrics_endpoint:
+            where = "service.telemetry.metrics"
+            await self._page(self._config.telemetry.metrics_endpoint, where, "/metrics", self._own_page)
+        self._own.read_from(self._gauges)
+        self._open_logs()
+        for name in dict.fromkeys(name for p in self._config.pipelines for name in p.exporters):
+            self._exporters[name] = self._exporter(self._config.exporters[name])
+        for exporter in self._exporters.values():
+            await exporter.start()
+        for log in self._logs.values():
+            log.start()
+        for pipeline in self._config.pipelines:
+            for name in pipeline.exporters:
+                self._pumps.append(self._pump(pipeline, name))
+        self._tasks = [asyncio.create_task(pump.run(), name=pump.cursor) for pump in self._pumps]
+        for name in dict.fromkeys(name for p in self._config.pipelines for name in p.receivers):
+            await self._start_receiver(self._config.receivers[name])
+        self._ready = True
+
+    async def _until_stopped(self) -> None:
+        """Also ends when a pump dies, which only a fault in Taximeter can cause: better loud than deaf."""
+        stop = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait([stop, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        if stop not in done:
+            stop.cancel()
+            for task in done:
+                await task
+            raise StartError("an exporter's task ended by itself: please report this")
+
+    async def _shut_down(self) -> None:
+        self._ready = False
+        await asyncio.gather(*(receiver.stop() for receiver in self._receivers))
+        left = await drain(self._pumps, self._tasks, _DRAIN_S)
+        if left:
+            _logger.warning(
+                "%d requests are not delivered yet; they stay in the log for the next start", left
+            )
+        for exporter in self._exporters.values():
+            await exporter.close()
+        for log in self._logs.values():
+            await log.close()
+        for server in self._pages:
+            await server.stop()
+        self._directory.close()
+
+    def _open_logs(self) -> None:
+        for name in SIGNALS:
+            path = self._directory.log(name)
+            cursors = [
+                cursor_name(p.id, exporter)
+                for p in self._config.pipelines
+                for exporter in p.exporters
+                if p.signal == name
+            ]
+            if not cursors:
+                continue
+            log = self._logs[name] = Log(path, name, max_bytes=self._max_bytes)
+            for cursor, lag in log.register(cursors).items():
+                if lag:
+                    _logger.warning(
+                        "%s is no longer configured: it gives up %d requests of the log", cursor, lag
+                    )
+
+    def _exporter(self, component: Component) -> Exporter:
+        name, values = component.id, component.values
+        if component.type == "otlp_grpc":
+            return OtlpGrpcExporter(name, values)
+        if component.type == "otlp_http":
+            return OtlpHttpExporter(name, values)
+        if component.type == "prometheus":
+            pipelines = [p.id for p in self._config.pipelines if name in p.exporters]
+            return PrometheusExporter(name, values, self._directory.state(name), pipelines, self._own)
+        if component.type == "span_store":
+            return SpanStoreExporter(name, values, self._own)
+        assert component.type == "debug", component.type
+        return DebugExporter(name)
+
+    def _pump(self, pipeline: Pipeline, exporter: str) -> Pump:
+        log = self._logs[pipeline.signal]
+        values = self._config.exporters[exporter].values
+        retry = values.get("retry_on_failure")
+        batching = {}
+        batch = self._processor(pipeline, "batch")
+        if batch and retry:  # the local exporters gather in their own way
+            batching = {
+                "linger_s": batch.values["timeout"],
+                "enough_items": batch.values["send_batch_size"],
+                "max_items": batch.values["send_batch_max_size"],
+            }
+        return Pump(
+            log,
+            Origin(SIGNALS[pipeline.signal], pipeline.id, log.log_id),
+            pipeline.receivers,
+            self._exporters[exporter],
+            backoff=Backoff.of(retry) if retry else LOCAL_BACKOFF,
+            dead_letters=DeadLetters(self._directory.dead_letters(), pipeline.signal, pipeline.id, exporter),
+            own=self._own,
+            **batching,
+        )
+
+    def _processor(self, pipeline: Pipeline, kind: str) -> Component | None:
+        for name in pipeline.processors:
+            if self._config.processors[name].type == kind:
+                return self._config.processors[name]
+        return None
+
+    async def _start_receiver(self, component: Component) -> None:
+        pipelines = [p for p in self._config.pipelines if component.id in p.receivers]
+        logs = {p.signal: self._logs[p.signal] for p in pipelines}
+        limits: dict[str, Callable[[], str]] = {}
+        for pipeline in pipelines:
+            limiter = self._processor(pipeline, "memory_limiter")
+            if limiter:
+                limits[pipeline.signal] = MemoryLimiter(limiter.id, limiter.values).over
+        intake = Intake(component.id, logs, self._own, limits)
+        path = f"receivers.{component.id}.protocols"
+        grpc, http = (component.values["protocols"][key] for key in ("grpc", "http"))
+        if grpc:
+            where = f"{path}.grpc.endpoint"
+            server = GrpcReceiver(intake, grpc["endpoint"], grpc["max_recv_msg_size_mib"], where)
+            self._receivers.append(server)
+            await server.start()
+        if http:
+            paths: dict[str, Signal] = {http[f"{s.name}_url_path"]: s for s in intake.signals}
+            app = otlp_http(intake, paths, http["max_request_body_size"])
+            listener = HttpServer(app, bind(http["endpoint"], f"{path}.http.endpoint"))
+            self._receivers.append(listener)
+            await listener.start()
+
+    async def _page(
+        self, endpoint: str, where: str, path: str, render: Callable[[Scope], tuple[int, str, str]]
+    ) -> None:
+        server = HttpServer(page(path, render), bind(endpoint, where))
+        self._pages.append(server)
+        await server.start()
+
+    def _health(self, scope: Scope) -> tuple[int, str, str]:
+        words = "Server available" if self._ready else "Server not available"
+        body = {"status": words, "uptime": f"{time.time() - self._begun:.3f}s"}
+        return (200 if self._ready else 503), "application/json", json.dumps(body)
+
+    def _own_page(self, scope: Scope) -> tuple[int, str, str]:
+        return 200, PLAIN, self._own.render()
+
+    def _gauges(self) -> Iterable[tuple[str, dict[str, str], float]]:
+        for pump in self._pumps:
+            yield "otelcol_exporter_queue_size", pump.labels, pump.lag
+        for name, log in self._logs.items():
+            yield "taximeter_collector_log_bytes", {"data_type": name}, log.bytes_stored
+            yield "taximeter_collector_log_limit_bytes", {"data_type": name}, log.max_bytes
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        yield "otelcol_process_cpu_seconds", {}, used.ru_utime + used.ru_stime
+        yield "otelcol_process_memory_rss", {}, resident_bytes()
+        yield "otelcol_process_uptime", {}, time.time() - self._begun
+
+
+def run(config: CollectorConfig, data_dir: Path | None) -> None:
+    """Run a collector in this process until it is told to stop."""
+    for note in config.notes:
+        _logger.warning("%s", note)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would print, the collector says itself
+
+    async def main() -> None:
+        await Service(config, data_dir).run()
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(main())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415  (not on every platform)
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
