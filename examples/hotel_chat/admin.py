@@ -46,7 +46,7 @@ async def statistics(services: Shared, hotel: Hotel) -> dict[str, Any]:
 
 @router.get("/hotels/{hotel}/admin/occupancy")
 async def occupancy(
-    services: Shared, hotel: Hotel, days: Annotated[int, Query(ge=1, le=365)] = 150
+    services: Shared, hotel: Hotel, days: Annotated[int, Query(ge=1, le=365)] = 110
 ) -> list[Row]:
     """Rooms taken per day of the year: one statement, over 2 s at the demo's scale (weakness 2)."""
     return await services.rows(_OCCUPANCY, days, hotel["id"])
