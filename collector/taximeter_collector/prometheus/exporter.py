@@ -104,16 +104,18 @@ class PrometheusExporter(Exporter):
             text = b"catching up with the log after a restart\n"
             await respond(send, 503, text, "text/plain", {"retry-after": "1"})
         else:
-            accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+            headers = dict(scope["headers"])
+            accept = headers.get(b"accept", b"").decode("latin-1")
+            is_prometheus = b"x-prometheus-scrape-timeout-seconds" in headers
             open_metrics = self._values["enable_open_metrics"] and "application/openmetrics-text" in accept
-            body = await self._alone(self._render, open_metrics)
+            body = await self._alone(self._render, open_metrics, is_prometheus)
             await respond(send, 200, body.encode(), OPEN_METRICS if open_metrics else PLAIN)
 
-    def _render(self, open_metrics: bool) -> str:
+    def _render(self, open_metrics: bool, births: bool) -> str:
         now = time.time_ns()
         self._state.expire(now)
         timestamps = self._values["send_timestamps"]
-        return render(self._state, now, open_metrics=open_metrics, timestamps=timestamps)
+        return render(self._state, now, open_metrics=open_metrics, births=births, timestamps=timestamps)
 
     async def close(self) -> None:
         if self._server is not None:

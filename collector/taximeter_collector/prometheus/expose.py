@@ -2,7 +2,8 @@
 
 A series that is to begin at 0 is shown twice, once: 0 at the moment it was born, then its
 value now, both with their times. So the first scrape has the exact value, and ``increase()``
-sees the whole rise.
+sees the whole rise. Only a Prometheus gets to see that (``births``): a person with curl before
+it would take the 0 away. Of two Prometheus servers that scrape, the first gets it.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def render(state: State, now_ns: int, *, open_metrics: bool, timestamps: bool = False) -> str:
-    """Everything, in one text. Marks births as shown."""
+def render(
+    state: State, now_ns: int, *, open_metrics: bool, births: bool = False, timestamps: bool = False
+) -> str:
+    """Everything, in one text. With ``births``, marks them as shown."""
     lines: list[str] = []
     for family, group in state:
         lines += _head(family, open_metrics)
         for series in group.values():
             stamp = _stamp(series.time_ns, open_metrics) if timestamps and series.time_ns else ""
-            if series.born_ns:
+            if series.born_ns and births:
                 now_ns = max(now_ns, series.born_ns + 1_000_000)
                 zero = f"{family.name}{_braces(series.labels)} 0 {_stamp(series.born_ns, open_metrics)}"
                 lines.append(zero)
