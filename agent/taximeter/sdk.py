@@ -2,8 +2,8 @@
 
 The SDK's own initialiser takes no views and no processor of ours, so the providers are built
 here from the same environment variables, through the SDK's helpers for them (private, hence
-the exact dependency range). Differences from stock: a duration bucket at 2 s, spans that are
-lost are counted, an instance id per process, no spans from the Anthropic SDK's own tracer,
+the exact dependency range). Differences from stock: a duration bucket at 2 s, no response sizes
+(they are wrong), spans that are lost are counted, an instance id per process, no spans from the Anthropic SDK's own tracer,
 and no ``atexit`` of the SDK (see ``taximeter.shutdown``, which is bounded in time).
 """
 
@@ -17,7 +17,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.sdk import _configuration as sdk
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
-from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
+from opentelemetry.sdk.metrics.view import DropAggregation, ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider, _TracerConfig
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -49,7 +49,10 @@ def build(auto_version: str | None) -> tuple[TracerProvider, MeterProvider]:
             View(
                 instrument_name=semconv.HTTP_SERVER_REQUEST_DURATION,
                 aggregation=ExplicitBucketHistogramAggregation(boundaries=HTTP_DURATION_BOUNDS),
-            )
+            ),
+            # The ASGI middleware remembers the last content-length it saw and records it for
+            # streamed responses too, which have none: no number is better than a wrong one.
+            View(instrument_name="http.server.response.body.size", aggregation=DropAggregation()),
         ],
         shutdown_on_exit=False,
     )
