@@ -53,7 +53,7 @@ def _of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"type": "array", "items": _of(get_args(kind)[0], definitions)}
     if kind in _SIMPLE:
         return {"type": _SIMPLE[kind]}
-    if not dataclasses.is_dataclass(kind):
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise TypeError(f"{kind!r} is not in the report's data model: add it to model_schema._SIMPLE")
     if kind.__name__ not in definitions:
         definitions[kind.__name__] = {}  # in place before its fields, should one refer back to it

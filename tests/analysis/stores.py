@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from taximeter_collector.store.schema import REQUESTS, SPANS
 
 EPOCH_NS = 1_800_000_000 * 1_000_000_000
@@ -42,7 +43,10 @@ class Builder:
     ) -> dict[str, Any]:
         """A server span and its request row. ``agent=False`` leaves the account null."""
         number = self._id()
-        trace = {"trace_hi": row.pop("trace_hi", 2**63 + number), "trace_lo": row.pop("trace_lo", number * 7919)}
+        trace = {
+            "trace_hi": row.pop("trace_hi", 2**63 + number),
+            "trace_lo": row.pop("trace_lo", number * 7919),
+        }
         shared = {
             **trace,
             "span_id": number,
@@ -62,7 +66,9 @@ class Builder:
         self.requests.append({**shared, "error": error, **(ACCOUNT if agent else {}), **row})
         return self.requests[-1]
 
-    def span(self, request: dict[str, Any] | None, at_ms: float, took_ms: float, **row: Any) -> dict[str, Any]:
+    def span(
+        self, request: dict[str, Any] | None, at_ms: float, took_ms: float, **row: Any
+    ) -> dict[str, Any]:
         """A client span ``at_ms`` after its request's start (after the epoch without one)."""
         number = self._id()
         above = request or {"trace_hi": number, "trace_lo": 0, "span_id": None, "start_ns": EPOCH_NS}
@@ -87,21 +93,35 @@ class Builder:
         self, request: dict[str, Any] | None, at_ms: float, took_ms: float, statement: str, **row: Any
     ) -> dict[str, Any]:
         """A database call."""
-        return self.span(
-            request, at_ms, took_ms, name=statement.split()[0], db_system="postgresql",
-            db_operation=statement.split()[0], db_statement=statement, **row,
-        )  # fmt: skip
+        word = statement.split(maxsplit=1)[0]
+        sent = {"name": word, "db_system": "postgresql", "db_operation": word, "db_statement": statement}
+        return self.span(request, at_ms, took_ms, **{**sent, **row})
 
     def model(
-        self, request: dict[str, Any] | None, at_ms: float, took_ms: float, model: str = "gpt-5-mini",
-        tokens: tuple[int, int, int] = (0, 0, 0), cost: float | None = None, operation: str = "chat", **row: Any,
-    ) -> dict[str, Any]:  # fmt: skip
+        self,
+        request: dict[str, Any] | None,
+        at_ms: float,
+        took_ms: float,
+        *,
+        model: str = "gpt-5-mini",
+        tokens: tuple[int, int, int] = (0, 0, 0),
+        cost: float | None = None,
+        operation: str = "chat",
+        **row: Any,
+    ) -> dict[str, Any]:
         """A model or embedding call; ``tokens`` are input, output and cached."""
-        return self.span(
-            request, at_ms, took_ms, name=f"{operation} {model}", ai_operation=operation, ai_provider="openai",
-            ai_request_model=model, ai_response_model=model, ai_input_tokens=tokens[0],
-            ai_output_tokens=tokens[1], ai_cache_read_tokens=tokens[2], cost_usd=cost, **row,
-        )  # fmt: skip
+        called = {
+            "name": f"{operation} {model}",
+            "ai_operation": operation,
+            "ai_provider": "openai",
+            "ai_request_model": model,
+            "ai_response_model": model,
+            "ai_input_tokens": tokens[0],
+            "ai_output_tokens": tokens[1],
+            "ai_cache_read_tokens": tokens[2],
+            "cost_usd": cost,
+        }
+        return self.span(request, at_ms, took_ms, **{**called, **row})
 
     def write(self, path: Path, segments: int = 1) -> Path:
         """Write the store; the rows go round robin into ``segments`` files a table."""
@@ -145,13 +165,35 @@ ROUTES: tuple[tuple[str, str, float, float, int], ...] = (
 
 def many_routes(count: int) -> tuple[tuple[str, str, float, float, int], ...]:
     """A service of the size of the plan's: ``count`` routes, some with long names."""
-    areas = ("guests", "billing", "housekeeping", "integrations/motopress", "compliance", "marketing", "staff")
-    tails = ("", "/{id}", "/{id}/history", "/search", "/{id}/attachments/{attachment}/preview-as-rendered-document")
+    areas = (
+        "guests",
+        "billing",
+        "housekeeping",
+        "integrations/motopress",
+        "compliance",
+        "marketing",
+        "staff",
+    )
+    tails = (
+        "",
+        "/{id}",
+        "/{id}/history",
+        "/search",
+        "/{id}/attachments/{attachment}/preview-as-rendered-document",
+    )
     extra = []
     for number in range(count - len(ROUTES)):
         area, tail = areas[number % len(areas)], tails[number % len(tails)]
         method = ("GET", "POST", "PATCH", "DELETE")[number % 4]
-        extra.append((method, f"/api/v{number // 35 + 1}/hotels/{{hotel}}/{area}{tail}", 1.0, 2 + number % 9, number % 7))
+        extra.append(
+            (
+                method,
+                f"/api/v{number // 35 + 1}/hotels/{{hotel}}/{area}{tail}",
+                1.0,
+                2 + number % 9,
+                number % 7,
+            )
+        )
     return ROUTES + tuple(extra)
 
 
@@ -170,7 +212,7 @@ def hotel(seed: int = 7, requests: int = 2000, seconds: float = 75, routes: int 
         method, route, _, base, calls = dice.choices(table, weights)[0]
         chat, stream = "/chat" in route, route.endswith("/stream")
         account: dict[str, Any] = {"db_calls": calls, "model_calls": int(chat)}
-        plan: list[tuple[str, float, float, Any]] = []
+        plan: list[tuple[float, float, Any]] = []  # when, how long, statement or model call
         clock = base * dice.lognormvariate(0, 0.5) / 2
         embeds = 1 if chat or route.endswith("/faq/search") else 0
         if embeds:
@@ -178,20 +220,22 @@ def hotel(seed: int = 7, requests: int = 2000, seconds: float = 75, routes: int 
             account |= {"cache_lookups": 1, "cache_hits": int(hit), "embedding_calls": int(not hit)}
             if not hit:
                 took = dice.lognormvariate(3.9, 0.3)
-                tokens = dice.randint(6, 24)
-                plan.append(("embed", clock, took, (tokens, tokens * 0.02e-6)))
+                words = dice.randint(6, 24)
+                what = ("embeddings", "text-embedding-3-small", (words, 0, 0), words * 0.02e-6)
+                plan.append((clock, took, what))
                 clock += took
         for number in range(calls):
             took = dice.lognormvariate(1.0 if chat or number else 0.3, 0.6)
             if route.endswith("/stats") and number == 0 and dice.random() < 0.3:
                 took = dice.uniform(2050, 2900)
             repeated = calls > 8 and number
+            table_name = route.rsplit("/", 1)[-1].strip("{}") or "hotels"
             statement = (
                 f"SELECT * FROM {'guests' if 'reserv' in route else 'room_photos'} WHERE id = %s"
                 if repeated
-                else f"SELECT col_{number} FROM {route.rsplit('/', 1)[-1].strip('{}') or 'hotels'} WHERE hotel_id = %s"
+                else f"SELECT col_{number} FROM {table_name} WHERE hotel_id = %s"
             )
-            plan.append(("db", clock, took, statement))
+            plan.append((clock, took, statement))
             clock += took + 0.2
         if chat:
             took = dice.lognormvariate(6.7, 0.35)
@@ -199,7 +243,7 @@ def hotel(seed: int = 7, requests: int = 2000, seconds: float = 75, routes: int 
             tokens = (dice.randint(1400, 2600), dice.randint(60, 260), cached)
             rate = dice.choice((("gpt-5-mini", 0.25e-6, 2e-6), ("claude-haiku-4-5", 1e-6, 5e-6)))
             money = (tokens[0] - 0.9 * cached) * rate[1] + tokens[1] * rate[2]
-            plan.append(("chat", clock, took, (rate[0], tokens, money)))
+            plan.append((clock, took, ("chat", rate[0], tokens, money)))
             account["first_byte_s"] = (clock + took * (0.2 if stream else 1)) / 1000
             account["streamed"] = stream
             clock += took
@@ -213,19 +257,16 @@ def hotel(seed: int = 7, requests: int = 2000, seconds: float = 75, routes: int 
             http_status=500 if failed else 200, error=failed, **account,
         )  # fmt: skip
         costs = [0.0]
-        for kind, begin, length, what in plan:
-            if kind == "db":
+        for begin, length, what in plan:
+            if isinstance(what, str):
                 row["db_duration_s"] += build.db(row, begin, length, what)["duration_ns"] / 1e9
-            elif kind == "embed":
-                build.model(row, begin, length, "text-embedding-3-small", (what[0], 0, 0), what[1], "embeddings")
-                costs.append(what[1])
-                row["input_tokens"] += what[0]
-            else:
-                build.model(row, begin, length, what[0], what[1], what[2])
-                costs.append(what[2])
-                row["input_tokens"] += what[1][0]
-                row["output_tokens"] += what[1][1]
-                row["cached_tokens"] += what[1][2]
+                continue
+            operation, model, tokens, money = what
+            build.model(row, begin, length, model=model, tokens=tokens, cost=money, operation=operation)
+            costs.append(money)
+            row["input_tokens"] += tokens[0]
+            row["output_tokens"] += tokens[1]
+            row["cached_tokens"] += tokens[2]
         row["cost_usd"] = math.fsum(costs)
         row["model_attempts"] = row["model_calls"] + row["embedding_calls"] + (dice.random() < 0.02)
     return build
