@@ -46,6 +46,21 @@ def running(
             process.communicate()
 
 
+def run_module(
+    module: str, *arguments: str, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """``python -m module ...`` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 def _wait_healthy(process: subprocess.Popen[str], url: str) -> None:
     for _ in range(300):
         if process.poll() is not None:

@@ -1,0 +1,193 @@
+"""Every route of the hotel chat: its answer, and exactly what it costs in calls.
+
+Database calls are counted by Postgres, model and embedding calls by the provider.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from examples.hotel_chat.app import create_app
+from examples.hotel_chat.settings import Settings
+
+from .conftest import Hotel
+
+CASA = "/hotels/casa-del-mar"
+STAY = {"interests": "art", "days": 2}
+BOOKING = {"room": "101", "guest": "Test", "email": "t@example.com", "check_in": "2040-01-01", "nights": 2}
+
+
+def question(text: str, tier: str = "standard") -> dict[str, str]:
+    return {"conversation": f"test-{text}", "message": text, "tier": tier}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One request and what it must cause."""
+
+    method: str
+    route: str
+    path: str
+    db: int
+    body: Any = None
+    status: int = 200
+    models: int = 0
+    embeddings: int = 0
+    streamed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path} {self.status}"
+
+
+H = "/hotels/{hotel}"
+CASES = [
+    Case("GET", "/health", "/health", 0),
+    Case("GET", "/hotels", "/hotels", 1),
+    Case("GET", H, CASA, 3),
+    Case("GET", H, "/hotels/nowhere", 1, status=404),
+    Case("GET", f"{H}/policies", f"{CASA}/policies", 2),
+    Case("GET", f"{H}/faq", f"{CASA}/faq", 2),
+    Case("GET", f"{H}/faq/search", f"{CASA}/faq/search?q=may+I+bring+a+parrot", 2, embeddings=1),
+    Case("GET", f"{H}/faq/search", f"{CASA}/faq/search?q=may+I+bring+a+parrot", 2),  # cached now
+    Case("GET", f"{H}/faq/search", f"{CASA}/faq/search?q=May+I+bring+a+parrot", 2, embeddings=1),
+    Case("GET", f"{H}/faq/search", f"{CASA}/faq/search", 1, status=422),
+    Case("GET", f"{H}/rooms", f"{CASA}/rooms", 2),
+    Case("GET", f"{H}/rooms/{{room}}", f"{CASA}/rooms/101", 4),
+    Case("GET", f"{H}/rooms/{{room}}", f"{CASA}/rooms/999", 2, status=404),
+    Case("GET", f"{H}/availability", f"{CASA}/availability?from=2026-05-01&to=2026-05-03", 5),
+    Case("GET", f"{H}/availability", f"{CASA}/availability?from=2026-05-03&to=2026-05-01", 1, status=422),
+    Case("GET", f"{H}/reservations", f"{CASA}/reservations", 2 + 2 * 10),
+    Case("GET", f"{H}/reservations/{{code}}", f"{CASA}/reservations/CDM-00001", 5),
+    Case("GET", f"{H}/reservations/{{code}}", f"{CASA}/reservations/NONE", 2, status=404),
+    Case("POST", f"{H}/reservations", f"{CASA}/reservations", 6, BOOKING, 201),
+    Case("POST", f"{H}/reservations", f"{CASA}/reservations", 3, BOOKING, 409),
+    Case("POST", f"{H}/reservations", f"{CASA}/reservations", 1, BOOKING | {"nights": 0}, 422),
+    Case("POST", f"{H}/chat", f"{CASA}/chat", 7, question("Where is the sea?"), models=1, embeddings=1),
+    Case("POST", f"{H}/chat", f"{CASA}/chat", 7, question("Where is the sea?"), models=1),
+    Case("POST", f"{H}/chat", f"{CASA}/chat", 1, question(""), 422),
+    Case(
+        *("POST", f"{H}/chat/stream", f"{CASA}/chat/stream", 7, question("A tip for tonight?")),
+        models=1,
+        embeddings=1,
+        streamed=True,
+    ),
+    Case(
+        *("POST", f"{H}/chat/stream", f"{CASA}/chat/stream", 7, question("A tip for tonight?", "vip")),
+        models=1,
+        streamed=True,
+    ),
+    Case("GET", f"{H}/conversations/{{conversation}}", f"{CASA}/conversations/past-CDM-000", 3),
+    Case("GET", f"{H}/conversations/{{conversation}}", f"{CASA}/conversations/none", 2, status=404),
+    Case(
+        *(
+            "POST",
+            f"{H}/conversations/{{conversation}}/summary",
+            f"{CASA}/conversations/past-CDM-000/summary",
+        ),
+        3,
+        models=1,
+    ),
+    Case("POST", f"{H}/recommendations", f"{CASA}/recommendations", 2, STAY, models=1),
+    Case("POST", f"{H}/itinerary", f"{CASA}/itinerary", 2, STAY, models=1, streamed=True),
+    Case("GET", f"{H}/motopress/quote", f"{CASA}/motopress/quote?room=101&nights=2", 1),
+    Case("POST", f"{H}/motopress/sync", f"{CASA}/motopress/sync", 2),
+    Case("GET", f"{H}/admin/stats", f"{CASA}/admin/stats", 4),
+    Case("GET", f"{H}/admin/occupancy", f"{CASA}/admin/occupancy?days=10", 2),
+    Case("GET", "/admin/flags", "/admin/flags", 0),
+    Case("POST", "/admin/flags", "/admin/flags", 0, {"fix.batch_reservations": False}),
+    Case("GET", "", "/nowhere", 0, status=404),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_route_answers_and_makes_exactly_its_calls(hotel: Hotel, case: Case) -> None:
+    hotel.backend.reset()
+    answer = hotel.send(case.method, case.path, case.body)
+    assert answer.status_code == case.status, answer.text
+    assert answer.headers["content-type"].startswith("text/event-stream") == case.streamed
+    if case.streamed:
+        assert answer.text.endswith('data: {"done": true}\n\n')
+        assert answer.text.count('"delta"') > 5
+    ledger = hotel.backend.ledger()
+    assert (hotel.backend.db_calls(), ledger["model_calls"], ledger["embedding_calls"]) == (
+        case.db,
+        case.models,
+        case.embeddings,
+    )
+
+
+def test_every_route_has_a_case() -> None:
+    paths = create_app(Settings(*["unused"] * 6)).openapi()["paths"]
+    served = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert len(served) >= 15
+    assert served == {(case.method, case.route) for case in CASES if case.route}
+
+
+def test_the_reservations_list_is_an_n_plus_one_until_it_is_fixed(hotel: Hotel) -> None:
+    calls, answers = [], []
+    for fixed in (False, True):
+        hotel.flags(fix_batch_reservations=fixed)
+        hotel.backend.reset()
+        answers.append(hotel.send("GET", f"{CASA}/reservations?limit=20").json())
+        calls.append(hotel.backend.db_calls())
+    hotel.flags(fix_batch_reservations=False)
+    assert calls == [2 + 2 * 20, 2]
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 20
+
+
+def test_a_fault_makes_an_n_plus_one_of_the_rooms(hotel: Hotel) -> None:
+    hotel.flags(fault_n_plus_one_rooms=True)
+    hotel.backend.reset()
+    rooms = hotel.send("GET", f"{CASA}/rooms").json()
+    calls = hotel.backend.db_calls()
+    hotel.flags(fault_n_plus_one_rooms=False)
+    assert calls == 2 + len(rooms) == 8
+    assert all(room["rates"] for room in rooms)
+
+
+def test_unknown_flags_and_values_are_refused_and_change_nothing(hotel: Hotel) -> None:
+    body = {"fix.batch_reservations": True, "fix.everything": True}
+    refused = hotel.send("POST", "/admin/flags", body)
+    assert refused.status_code == 422
+    assert "fix.everything" in refused.json()["detail"]
+    assert hotel.send("POST", "/admin/flags", {"fix.batch_reservations": "yes"}).status_code == 422
+    flags = hotel.send("GET", "/admin/flags").json()
+    assert not any(flag["on"] for flag in flags.values())
+
+
+def test_search_finds_paraphrases_and_a_chat_remembers(hotel: Hotel) -> None:
+    found = hotel.send("GET", f"{CASA}/faq/search?q=Where+can+I+park+my+car").json()
+    assert found[0]["question"] == "Is there parking at the hotel?"
+    assert found == sorted(found, key=lambda row: -row["similarity"])
+    for text in ("Is it far?", "And by bus?"):
+        body = {"conversation": "memory", "message": text}
+        answer = hotel.send("POST", f"{CASA}/chat", body).json()["answer"]
+    messages = hotel.send("GET", f"{CASA}/conversations/memory").json()["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant"] * 2
+    assert messages[-1]["body"] == answer
+
+
+def test_the_long_system_prompt_is_cached_by_both_providers(hotel: Hotel) -> None:
+    for tier in ("standard", "vip"):
+        hotel.backend.reset()
+        for _ in range(2):
+            hotel.send("POST", "/hotels/riad-zitoun/chat/stream", question("Tea?", tier))
+        assert hotel.backend.ledger()["cached_tokens"] >= 1024, tier
+
+
+def test_the_embedding_cache_forgets_beyond_100_entries(hotel: Hotel) -> None:
+    def search(text: str) -> None:
+        hotel.send("GET", f"{CASA}/faq/search?q={text}").raise_for_status()
+
+    search("first")
+    for number in range(100):
+        search(f"other-{number}")
+    hotel.backend.reset()
+    search("other-99")
+    assert hotel.backend.ledger()["embedding_calls"] == 0
+    search("first")
+    assert hotel.backend.ledger()["embedding_calls"] == 1
