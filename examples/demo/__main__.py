@@ -26,6 +26,8 @@ def main() -> int:
     """Run the demo; returns the exit code."""
     args = _arguments()
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120  # a file or a pipe has no width of its own
     started = time.monotonic()
 
     def step(text: str) -> None:

@@ -37,7 +37,7 @@ def parse_exposition(text: str) -> list[Sample]:
     """The samples of an OpenMetrics text."""
     return [
         Sample(sample.name, sample.labels, float(sample.value))
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
         for sample in family.samples
     ]
 

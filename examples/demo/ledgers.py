@@ -20,7 +20,7 @@ import psycopg
 #: Statements that are not database calls by DESIGN: transaction control and session set-up.
 _NOT_CALLS = (
     r"^\s*(begin|start transaction|commit|end|rollback|abort|savepoint|release"
-    r"|set|reset|discard|deallocate)\b"
+    r"|set|reset|discard|deallocate)(\s|;|$)"
 )
 
 

@@ -143,7 +143,7 @@ def otlp_receiver() -> Iterator[Receiver]:
     """Listen on loopback until the block ends."""
     receiver = Receiver(free_port())
 
-    class Servicer(service_grpc.TraceServiceServicer):  # type: ignore[misc]  # generated, untyped
+    class Servicer(service_grpc.TraceServiceServicer):
         def Export(  # noqa: N802  (the protocol's name)
             self, request: service.ExportTraceServiceRequest, context: grpc.ServicerContext
         ) -> service.ExportTraceServiceResponse:
@@ -153,7 +153,7 @@ def otlp_receiver() -> Iterator[Receiver]:
     server = grpc.server(
         futures.ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 64 << 20)]
     )
-    service_grpc.add_TraceServiceServicer_to_server(Servicer(), server)
+    service_grpc.add_TraceServiceServicer_to_server(Servicer(), server)  # type: ignore[no-untyped-call]
     assert server.add_insecure_port(f"127.0.0.1:{receiver.port}") == receiver.port
     server.start()
     try:

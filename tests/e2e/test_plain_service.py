@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from examples.demo import ledgers
 from examples.demo.stack import running_stack
-from taximeter_analysis import open_store
+from taximeter_analysis import Filters, open_store
 from taximeter_analysis import report as make_report
 from taximeter_cli.supervise import Spec, free_port, port_open
 from tests.e2e import harness
@@ -67,7 +67,7 @@ def test_ten_lines_are_traced_and_priced_and_any_sdk_reaches_the_collector(tmp_p
 
         with open_store(stack.store) as store:
             counts = dict(store.rows("SELECT service, count(*) FROM spans GROUP BY 1"))
-            told = make_report(store, service="plain")
+            told = make_report(store, Filters(service="plain"))
         assert counts["by-grpc"] == counts["by-http"] == 50
         spent = sum(float(line["cost_usd"]) for line in ledgers.read_lines(stack.provider_ledger))
         assert spent > 0
