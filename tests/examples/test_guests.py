@@ -37,7 +37,6 @@ def test_the_same_seed_makes_the_same_requests() -> None:
     timed = make_plan(seed=7, guests=100, rate=20, duration_s=60)
     assert 1000 < len(timed) < 1400
     assert max(planned.at_s for planned in timed) < 60
-    assert timed == plan()[: len(timed)] or len(timed) != 3000
 
 
 def test_planned_routes_are_what_the_service_would_match() -> None:

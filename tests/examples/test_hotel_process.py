@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import signal
 import threading
-import time
 
 import httpx
 import psycopg
@@ -12,26 +12,30 @@ import pytest
 from examples.guests import catalogue
 from examples.hotel_chat import seed_texts
 from examples.hotel_chat.flags import FLAGS, Flags, UnknownFlag
+from examples.hotel_chat.settings import SettingsError, read_settings
 
 from .conftest import Backend
 from .processes import free_port, run_module, running
 
+NAMES = [
+    *("DATABASE_URL", "OPENAI_BASE_URL", "OPENAI_API_KEY"),
+    *("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "MOTOPRESS_URL"),
+]
 
-@pytest.mark.parametrize(
-    "name", ["DATABASE_URL", "OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "MOTOPRESS_URL"]
-)
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_missing_variable_is_named_with_its_remedy(name: str) -> None:
-    env = dict.fromkeys(
-        [
-            *("DATABASE_URL", "OPENAI_BASE_URL", "OPENAI_API_KEY"),
-            *("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "MOTOPRESS_URL"),
-        ],
-        "set",
-    )
-    ended = run_module("examples.hotel_chat", "--port", str(free_port()), env=env | {name: ""})
+    with pytest.raises(SettingsError) as caught:
+        read_settings(dict.fromkeys(NAMES, "set") | {name: ""})
+    assert f"{name} is not set: " in str(caught.value)
+    assert str(caught.value).count("is not set") == 1
+    assert read_settings(dict.fromkeys(NAMES, "set")).database_url == "set"
+
+
+def test_a_start_without_settings_names_them_all_and_nothing_else() -> None:
+    ended = run_module("examples.hotel_chat", "--port", "1", env=dict.fromkeys(NAMES, ""))
     assert ended.returncode == 1
-    assert f"{name} is not set" in ended.stderr
-    assert ended.stderr.count("is not set") == 1
+    assert all(f"{name} is not set" in ended.stderr for name in NAMES)
     assert "Traceback" not in ended.stderr
 
 
@@ -53,7 +57,16 @@ def test_the_seed_says_what_it_misses(backend: Backend) -> None:
     assert "Traceback" not in unset.stderr + lost.stderr
 
 
-def test_sigterm_lets_a_stream_finish(backend: Backend) -> None:
+def statements(backend: Backend) -> list[str]:
+    with psycopg.connect(backend.postgres.dsn(), autocommit=True) as connection:
+        rows = connection.execute(
+            "SELECT query FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid "
+            "WHERE r.rolname = 'hotel_app'"
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def test_an_idle_service_sends_no_statement_and_sigterm_lets_a_stream_finish(backend: Backend) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/hotels/casa-del-mar/chat/stream"
     body = {"conversation": "sigterm", "message": "Tell me a long story", "tier": "vip"}
@@ -66,27 +79,16 @@ def test_sigterm_lets_a_stream_finish(backend: Backend) -> None:
                 texts.append(text)
                 started.set()
 
+    backend.reset()
     with running("examples.hotel_chat", port, env=backend.env) as process:
+        assert statements(backend) == []  # the pool is filled and has asked nothing
         listener = threading.Thread(target=listen)
         listener.start()
-        assert started.wait(20)
+        assert started.wait(30)
         process.terminate()
         listener.join(30)
-        process.wait(30)
+        assert process.wait(30) in {0, -signal.SIGTERM}
     assert "".join(texts).endswith('data: {"done": true}\n\n')
-
-
-def test_the_pool_and_an_idle_service_send_no_statement(backend: Backend) -> None:
-    backend.reset()
-    port = free_port()
-    with running("examples.hotel_chat", port, env=backend.env):
-        time.sleep(0.5)
-    with psycopg.connect(backend.postgres.dsn(), autocommit=True) as connection:
-        rows = connection.execute(
-            "SELECT query FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid "
-            "WHERE r.rolname = 'hotel_app'"
-        ).fetchall()
-    assert rows == []
 
 
 def test_guests_know_the_hotels_as_they_are_seeded() -> None:
