@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from concurrent import futures
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import httpx
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
 
 from examples.demo import books, figures, ledgers
 from examples.demo.figures import Sample
 from examples.demo.ledgers import Figures
-from examples.demo.stack import SERVICE_ROLE, Stack
+from examples.demo.stack import ROOT, SERVICE_ROLE, Stack, python_module
 from taximeter_analysis import open_store
-from taximeter_cli.supervise import Spec, Supervisor, free_port, http_healthy
+from taximeter_cli.supervise import Spec, Supervisor, free_port, http_healthy, port_open
 
 client = httpx.Client(trust_env=False, timeout=30)
 
@@ -120,46 +116,28 @@ def start_prometheus(supervisor: Supervisor, binary: str, directory: Path, targe
     return Prometheus(url)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Receiver:
-    """An OTLP/gRPC receiver that shares no code with ours: generated stubs, and a list."""
+    """A running ``tests.e2e.receiver``."""
 
     port: int
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    spans: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
-    """(trace id, span id) -> times received."""
+    path: Path
 
-    def record(self, request: service.ExportTraceServiceRequest) -> None:
-        with self.lock:
-            for resource in request.resource_spans:
-                for scope in resource.scope_spans:
-                    for span in scope.spans:
-                        key = (span.trace_id, span.span_id)
-                        self.spans[key] = self.spans.get(key, 0) + 1
+    def spans(self) -> Counter[tuple[int, int, int]]:
+        """(trace id's halves, span id) as the store spells them -> times received."""
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        pairs = (line.split(" ") for line in lines)
+        return Counter((int(trace[:16], 16), int(trace[16:], 16), int(span, 16)) for trace, span in pairs)
 
 
 @contextlib.contextmanager
-def otlp_receiver() -> Iterator[Receiver]:
+def otlp_receiver(directory: Path) -> Iterator[Receiver]:
     """Listen on loopback until the block ends."""
-    receiver = Receiver(free_port())
-
-    class Servicer(service_grpc.TraceServiceServicer):
-        def Export(  # noqa: N802  (the protocol's name)
-            self, request: service.ExportTraceServiceRequest, context: grpc.ServicerContext
-        ) -> service.ExportTraceServiceResponse:
-            receiver.record(request)
-            return service.ExportTraceServiceResponse()
-
-    server = grpc.server(
-        futures.ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 64 << 20)]
-    )
-    service_grpc.add_TraceServiceServicer_to_server(Servicer(), server)  # type: ignore[no-untyped-call]
-    assert server.add_insecure_port(f"127.0.0.1:{receiver.port}") == receiver.port
-    server.start()
-    try:
+    receiver = Receiver(free_port(), directory / "received.txt")
+    argv = python_module("tests.e2e.receiver", receiver.port, receiver.path)
+    with Supervisor(directory / "logs") as supervisor:
+        supervisor.start(Spec("receiver", argv, cwd=ROOT, healthy=port_open(receiver.port)))
         yield receiver
-    finally:
-        server.stop(None).wait()
 
 
 def processes_marked(marker: str) -> list[int]:
