@@ -31,9 +31,8 @@ class LogAxis:
         positive = [value for value in values if value > 0]
         low, high = (min(positive), max(positive)) if positive else (1e-3, 1.0)
         self._low = max((tick for tick in _LOG_TICKS_S if tick <= low), default=low)
-        self._high = max(min((tick for tick in _LOG_TICKS_S if tick >= high), default=high), self._low * 10)
-        # The last decade is cut where the data ends, with room for the mark itself.
-        self._high = min(self._high, high * 1.15) if high * 1.15 > self._low * 10 else self._low * 10
+        # The axis ends a little beyond the data, so that the last mark has room; a decade at least.
+        self._high = max(high * 1.15, self._low * 10)
         self.ticks = [
             Tick(self.at(tick), _axis(tick)) for tick in _LOG_TICKS_S if self._low <= tick <= self._high
         ]
