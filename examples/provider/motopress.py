@@ -18,7 +18,8 @@ async def quote(request: Request) -> Response:
     nights = query.get("nights", "")
     if not query.get("hotel") or not query.get("room") or not nights.isdecimal() or int(nights) < 1:
         return JSONResponse({"error": "hotel, room and nights (1 or more) are required"}, 400)
-    await _wait(request)
+    if await _down(request):
+        return _unavailable()
     digest = hashlib.blake2b(f"{query['hotel']}/{query['room']}".encode(), digest_size=2).digest()
     nightly = 70 + int.from_bytes(digest, "big") % 180
     return JSONResponse(
@@ -41,13 +42,20 @@ async def sync(request: Request) -> Response:
     codes = body.get("reservations")
     if not isinstance(body.get("hotel"), str) or not isinstance(codes, list):
         return JSONResponse({"error": "hotel and a list of reservations are required"}, 400)
-    await _wait(request)
+    if await _down(request):
+        return _unavailable()
     return JSONResponse({"hotel": body["hotel"], "accepted": len(codes)})
 
 
-async def _wait(request: Request) -> None:
+async def _down(request: Request) -> bool:
+    """Take as long as the service takes; whether it then fails."""
     provider: Provider = request.app.state.provider
     await asyncio.sleep(provider.weather.booking_s())
+    return provider.weather.booking_fails()
+
+
+def _unavailable() -> Response:
+    return JSONResponse({"error": "the booking engine is busy, try again later"}, 503)
 
 
 ROUTES = [

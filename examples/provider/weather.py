@@ -1,7 +1,7 @@
 """The provider's temper: how long things take, and which first attempts fail.
 
 Everything is drawn from one seed in order of arrival, so that a run against a sequential client
-repeats exactly. Retries never fail: a client that retries once always succeeds.
+repeats exactly. Retries of model calls never fail: a client that retries once always succeeds.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Weather:
         self._fail_rate = fail_rate
         self._latency = random.Random(f"{seed}:latency")
         self._faults = random.Random(f"{seed}:faults")
+        self._booking_faults = random.Random(f"{seed}:booking")
 
     def first_token_s(self, model: Model) -> float:
         return model.first_token_s * self._lognormal() * self._scale
@@ -44,6 +45,11 @@ class Weather:
     def booking_s(self) -> float:
         """The third-party booking service: 0.9 to 2.6 s, most of them near 1.4."""
         return min(2.6, max(0.9, 1.4 * self._lognormal())) * self._scale
+
+    def booking_fails(self) -> bool:
+        """The booking service is down now and then, and nobody retries it: five times as often as
+        a model call fails at first."""
+        return self._booking_faults.random() < 5 * self._fail_rate
 
     def fault(self, retry_count: int) -> Fault | None:
         """The fate of the next attempt; only first attempts draw from the seed."""

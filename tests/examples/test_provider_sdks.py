@@ -15,7 +15,7 @@ import httpx
 import openai
 import pytest
 
-from .processes import free_port, running
+from .processes import free_port, run_module, running
 
 LONG = "You are the concierge of a hotel by the sea. " * 150  # well over 1,024 tokens
 KEY = "test-key"
@@ -337,8 +337,13 @@ def test_first_attempts_fail_and_retries_succeed(tmp_path: Path) -> None:
                     max_tokens=5,
                     messages=[{"role": "user", "content": f"question {n}"}],
                 )
+        quotes = [
+            httpx.get(f"{stormy.url}/motopress/v1/quote", params={"hotel": "h", "room": "1", "nights": 1})
+            for _ in range(3)
+        ]
         totals = stormy.totals()
         lines = [json.loads(line) for line in stormy.ledger_file.read_text().splitlines()]
+    assert {quote.status_code for quote in quotes} == {503}  # five times 0.5: always
     assert totals["calls"] == 25
     assert totals["embedding_calls"] == 20
     assert totals["attempts"] == 25 + totals["failed"] > 25
@@ -361,6 +366,17 @@ def test_reset_empties_totals_and_file(provider: Provider) -> None:
     assert provider.totals()["calls"] == 1
     assert len(provider.ledger_file.read_text().splitlines()) == 1
     assert provider.last()["request"] == "g7-3"
+
+
+def test_a_port_in_use_and_an_unwritable_ledger_are_said(provider: Provider, tmp_path: Path) -> None:
+    port = provider.url.rsplit(":", 1)[1]
+    taken = run_module("examples.provider", "--port", port, "--ledger", str(tmp_path / "ledger.jsonl"))
+    assert taken.returncode != 0
+    assert "address already in use" in taken.stderr
+    assert f"127.0.0.1', {port}" in taken.stderr
+    lost = run_module("examples.provider", "--port", port, "--ledger", str(tmp_path / "no" / "ledger"))
+    assert lost.returncode == 1
+    assert "--ledger" in lost.stderr
 
 
 def test_motopress_answers_and_stays_out_of_the_ledger(provider: Provider) -> None:
