@@ -26,8 +26,9 @@ from tests.collector.support import (
 
 
 def stored_names(store: Path) -> list[str]:
-    rows = duckdb.sql(f"SELECT name FROM '{store}/spans/*.parquet'").fetchall()
-    return [name for (name,) in rows]
+    found = duckdb.sql(f"SELECT name FROM '{store}/spans/*.parquet'")
+    assert found is not None
+    return [name for (name,) in found.fetchall()]
 
 
 def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:

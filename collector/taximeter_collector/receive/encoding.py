@@ -13,7 +13,6 @@ import json
 import zlib
 from typing import Any
 
-import pyarrow as pa
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
@@ -35,6 +34,8 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         elif encoding in ("deflate", "zlib"):
             plain = _inflate(body, 15, limit)
         elif encoding == "zstd":
+            import pyarrow as pa  # noqa: PLC0415  (slow to import, and few send zstd)
+
             with pa.CompressedInputStream(pa.BufferReader(body), "zstd") as stream:
                 plain = stream.read(limit + 1)
         else:

@@ -26,7 +26,7 @@ def _text(value: Any) -> str | None:
 def _integer(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value) if value == int(value) and abs(value) < _MAX_INT else None
+    return int(value) if abs(value) < _MAX_INT and value == int(value) else None
 
 
 def _status(value: Any) -> int | None:

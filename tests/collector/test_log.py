@@ -1,0 +1,137 @@
+"""The durable log's invariants, on real files."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from taximeter_collector.errors import Refusal, StartError
+from taximeter_collector.log import Log
+
+EVERY = 1 << 60
+
+
+def opened(tmp_path: Path, *cursors: str, **options: int | float) -> Log:
+    log = Log(tmp_path / "log" / "traces.sqlite", "traces", **options)  # type: ignore[arg-type]
+    log.register(cursors or ("c",))
+    log.start()
+    return log
+
+
+async def test_what_is_appended_is_read_in_order_and_after_a_restart(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    stored = await asyncio.gather(*(log.append(b"%d" % n, 1, "otlp") for n in range(50)))
+    assert stored == [True] * 50
+    first = await log.read(0, EVERY, EVERY, {"otlp"})
+    await log.close()
+    again = opened(tmp_path)
+    second = await again.read(0, EVERY, EVERY, {"otlp"})
+    assert first == second
+    assert sorted(row.payload for row in second.rows) == sorted(b"%d" % n for n in range(50))
+    assert [row.seq for row in second.rows] == list(range(1, 51))
+    await again.close()
+
+
+async def test_reading_is_bounded_and_filtered_by_receiver(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    for number in range(6):
+        await log.append(bytes([number]) * 100, 10, "a" if number % 2 else "b")
+    batch = await log.read(0, 250, EVERY, {"a", "b"})
+    assert [row.seq for row in batch.rows] == [1, 2]
+    batch = await log.read(0, EVERY, 30, {"a", "b"})
+    assert (len(batch.rows), batch.last) == (3, 3)
+    batch = await log.read(0, 1, 1, {"a", "b"})
+    assert len(batch.rows) == 1, "a request larger than the limit is passed as it is"
+    batch = await log.read(0, EVERY, EVERY, {"a"})
+    assert ([row.seq for row in batch.rows], batch.last) == ([2, 4, 6], 6)
+    await log.close()
+
+
+async def test_duplicates_within_the_window_even_trimmed_and_restarted(tmp_path: Path) -> None:
+    now = 10**18
+    log = opened(tmp_path, clock=lambda: now)  # type: ignore[arg-type]
+    assert await log.append(b"x", 1, "otlp") is True
+    assert await log.append(b"x", 1, "otlp") is False
+    assert await log.append(b"x", 1, "other receiver") is True
+    await log.move("c", 2)
+    assert log.bytes_stored == 0
+    await log.close()
+    now += 599 * 10**9
+    log = opened(tmp_path, clock=lambda: now)  # type: ignore[arg-type]
+    assert await log.append(b"x", 1, "otlp") is False
+    now += 2 * 10**9
+    assert await log.append(b"x", 1, "otlp") is True
+    assert log.last_seq == 3
+    await log.close()
+
+
+async def test_trimming_waits_for_the_slowest_cursor_and_seq_is_never_used_again(tmp_path: Path) -> None:
+    log = opened(tmp_path, "fast", "slow")
+    for number in range(4):
+        await log.append(bytes([number]) * 10, 1, "otlp")
+    await log.move("fast", 4)
+    assert log.bytes_stored == 40
+    await log.move("slow", 3)
+    assert log.bytes_stored == 10
+    await log.move("slow", 4)
+    assert log.bytes_stored == 0
+    await log.close()
+    log = opened(tmp_path, "fast", "slow")
+    assert (log.position("slow"), log.last_seq) == (4, 4)
+    await log.append(b"new", 1, "otlp")
+    assert log.last_seq == 5
+    await log.close()
+
+
+async def test_a_new_cursor_begins_at_the_oldest_and_an_old_one_is_given_up(tmp_path: Path) -> None:
+    log = opened(tmp_path, "old")
+    for number in range(4):
+        await log.append(bytes([number]), 1, "otlp")
+    await log.move("old", 2)
+    await log.close()
+    log = Log(tmp_path / "log" / "traces.sqlite", "traces")
+    assert log.register(["new"]) == {"old": 2}
+    assert log.position("new") == 2
+    await log.close()
+
+
+async def test_full_means_refused_not_dropped(tmp_path: Path) -> None:
+    log = opened(tmp_path, max_bytes=100)
+    assert await log.append(bytes(60), 1, "otlp")
+    with pytest.raises(Refusal) as caught:
+        await log.append(bytes(61), 1, "otlp")
+    assert caught.value.retryable
+    await log.move("c", 1)
+    assert await log.append(bytes(61), 1, "otlp")
+    await log.close()
+
+
+async def test_a_failed_write_refuses_and_the_log_goes_on(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    await log.append(b"1", 1, "otlp")
+    blocker = sqlite3.connect(log.path, isolation_level=None)
+    log._writer.execute("PRAGMA busy_timeout=50")
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Refusal, match="could not be written") as caught:
+        await log.append(b"2", 1, "otlp")
+    assert caught.value.retryable
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert await log.append(b"2", 1, "otlp") is True
+    assert (log.last_seq, log.bytes_stored) == (2, 2)
+    await log.close()
+
+
+def test_a_damaged_or_foreign_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "log" / "traces.sqlite"
+    path.parent.mkdir()
+    path.write_bytes(b"nonsense" * 1000)
+    with pytest.raises(StartError, match="move it aside"):
+        Log(path, "traces")
+    path.unlink()
+    Log(path, "traces")._writer.execute("UPDATE meta SET value='99' WHERE key='format'")
+    with pytest.raises(StartError, match="has format 99 for traces; this release reads format 1"):
+        Log(path, "traces")
