@@ -29,7 +29,7 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "taximeter report --format json",
-        "description": "Times are seconds, instants Unix seconds, money USD. null: not known, which is not 0.",
+        "description": "Times are seconds, instants Unix seconds, money USD. null: not known, not 0.",
         **reference,
         "$defs": dict(sorted(definitions.items())),
     }
