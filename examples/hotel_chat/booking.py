@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Annotated, Any
 
 import httpx
@@ -12,7 +13,12 @@ from .tenancy import Hotel, Shared
 router = APIRouter(prefix="/hotels/{hotel}/motopress")
 
 
-def _answer(response: httpx.Response) -> dict[str, Any]:
+async def _answer(call: Awaitable[httpx.Response]) -> dict[str, Any]:
+    """The booking service's answer; 502 when it fails or cannot be reached. Never retried."""
+    try:
+        response = await call
+    except httpx.HTTPError as error:
+        raise HTTPException(502, f"the booking service cannot be reached: {error}") from None
     if response.is_error:
         raise HTTPException(502, f"the booking service answered {response.status_code}")
     body: dict[str, Any] = response.json()
@@ -28,7 +34,7 @@ async def quote(
 ) -> dict[str, Any]:
     """MotoPress's price of a stay."""
     params: dict[str, str | int] = {"hotel": hotel["slug"], "room": room, "nights": nights}
-    return _answer(await services.booking.get("/v1/quote", params=params))
+    return await _answer(services.booking.get("/v1/quote", params=params))
 
 
 @router.post("/sync")
@@ -38,4 +44,4 @@ async def sync(services: Shared, hotel: Hotel) -> dict[str, Any]:
         "SELECT code FROM reservations WHERE hotel_id = %s ORDER BY check_in DESC LIMIT 20", hotel["id"]
     )
     body = {"hotel": hotel["slug"], "reservations": [row["code"] for row in codes]}
-    return _answer(await services.booking.post("/v1/sync", json=body))
+    return await _answer(services.booking.post("/v1/sync", json=body))

@@ -80,8 +80,11 @@ def test_an_idle_service_sends_no_statement_and_sigterm_lets_a_stream_finish(bac
                 started.set()
 
     backend.reset()
-    with running("examples.hotel_chat", port, env=backend.env) as process:
+    env = backend.env | {"MOTOPRESS_URL": f"http://127.0.0.1:{free_port()}"}
+    with running("examples.hotel_chat", port, env=env) as process:
         assert statements(backend) == []  # the pool is filled and has asked nothing
+        quote = httpx.get(f"http://127.0.0.1:{port}/hotels/casa-del-mar/motopress/quote?room=101")
+        assert quote.status_code == 502  # nobody listens there
         listener = threading.Thread(target=listen)
         listener.start()
         assert started.wait(30)
