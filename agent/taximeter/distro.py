@@ -7,6 +7,10 @@ name one. ``taximeter.environment`` sets both where ``opentelemetry-instrument``
 process; elsewhere set them to ``taximeter``. Whichever of the two is picked first applies
 the defaults, so one of them alone still yields the right settings.
 
+An instrumentor is loaded when the service imports its library, not before: importing the
+openai and anthropic packages takes seconds, which every Python process under the launcher
+would pay, and uvicorn kills a worker that takes five to answer.
+
 Nothing here raises (save in strict mode): a service starts with less telemetry rather than
 not at all.
 """
@@ -16,9 +20,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
+import wrapt
 from opentelemetry import metrics
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]  # unchecked there
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
@@ -39,12 +46,14 @@ from taximeter import (
 
 logger = guard.logger
 
-#: Instrumentor entry point -> what to do before it is loaded, and the arguments it gets.
-_PREPARE: Final[dict[str, Callable[[], object]]] = {"fastapi": request.install, "psycopg": database.install}
+#: Instrumentor entry points, named as the library they are for, with the arguments they get.
 _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "fastapi": {"exclude_spans": ["send", "receive"]},
+    "psycopg": {},
     "httpx": dict(modelcalls.HOOKS),
     "httpx2": dict(modelcalls.HOOKS),
+    "openai": {},
+    "anthropic": {},
 }
 #: Only the official instrumentors of these names are loaded: others share the entry-point
 #: name, count the same call again, and no variable could tell them apart.
@@ -73,14 +82,41 @@ class TaximeterDistro(BaseDistro):  # type: ignore[misc]
                 _OFFICIAL[name],
             )
             return
-        if (prepare := _PREPARE.get(name)) is not None:
+        if name not in _ARGUMENTS:
+            super().load_instrumentor(entry_point, **kwargs)
+            return
+        arguments = _ARGUMENTS[name] | kwargs
+
+        def load() -> None:
             try:
-                prepare()
-            except ImportError as error:
-                logger.debug("%s is not installed: %s", name, error)
-            except Exception as error:
+                if (prepare := _PREPARE.get(name)) is not None:
+                    prepare()
+                entry_point.load()().instrument(**arguments)
+            except Exception as error:  # the service's own import must go on
                 guard.caught(f"distro.{name}", error)
-        super().load_instrumentor(entry_point, **_ARGUMENTS.get(name, {}), **kwargs)
+
+        wrapt.register_post_import_hook(lambda _: _one_by_one(load), name)
+
+
+_waiting = threading.local()
+
+
+def _one_by_one(load: Callable[[], None]) -> None:
+    """Load an instrumentor, after the one that is being loaded if there is one.
+
+    Loading one imports libraries: that of httpx imports httpx2, whose instrumentor lies in
+    the very module that is then only half imported.
+    """
+    queue: list[Callable[[], None]] | None = getattr(_waiting, "queue", None)
+    if queue is not None:
+        queue.append(load)
+        return
+    _waiting.queue = queue = [load]
+    try:
+        for waiting in queue:  # grows while it is walked
+            waiting()
+    finally:
+        del _waiting.queue
 
 
 class TaximeterConfigurator(_OTelSDKConfigurator):
@@ -100,14 +136,27 @@ class TaximeterConfigurator(_OTelSDKConfigurator):
             shutdown.install(tracers.force_flush, provider.force_flush)
         try:
             meters.install(metrics.get_meter("taximeter", __version__))
-            book, problem = pricing.load(os.environ.get("TAXIMETER_PRICES_FILE"))
-            if problem is not None:
-                logger.error("%s", problem)
-            modelcalls.install(book)
-        except ImportError as error:
-            guard.note("modelcalls.install", f"Model calls are not priced: {error}")
+            if os.environ.get("TAXIMETER_PRICES_FILE"):
+                _prices()  # a bad file is told at the start
         except Exception as error:
             guard.caught("configurator", error)
+
+
+@cache
+def _prices() -> pricing.PriceBook:
+    book, problem = pricing.load(os.environ.get("TAXIMETER_PRICES_FILE"))
+    if problem is not None:
+        logger.error("%s", problem)
+    return book
+
+
+#: What to do before an instrumentor is loaded.
+_PREPARE: Final[dict[str, Callable[[], object]]] = {
+    "fastapi": request.install,
+    "psycopg": database.install,
+    "openai": lambda: modelcalls.install(_prices()),
+    "anthropic": lambda: modelcalls.install(_prices()),
+}
 
 
 def _start() -> None:

@@ -3,8 +3,9 @@
 The SDK's own initialiser takes no views and no processor of ours, so the providers are built
 here from the same environment variables, through the SDK's helpers for them (private, hence
 the exact dependency range). Differences from stock: a duration bucket at 2 s, no response sizes
-(they are wrong), spans that are lost are counted, an instance id per process, no spans from the Anthropic SDK's own tracer,
-and no ``atexit`` of the SDK (see ``taximeter.shutdown``, which is bounded in time).
+(they are wrong), spans that are lost are counted, an instance id per process, no spans from the
+Anthropic SDK's own tracer, and no ``atexit`` of the SDK (see ``taximeter.shutdown``, which is
+bounded in time).
 """
 
 from __future__ import annotations

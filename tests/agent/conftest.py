@@ -35,9 +35,11 @@ def free_port() -> int:
 
 
 class Service:
-    """``tests.agent.service`` under ``opentelemetry-instrument`` and uvicorn."""
+    """``tests.agent.service`` or another app under ``opentelemetry-instrument`` and uvicorn."""
 
-    def __init__(self, receiver: Receiver, provider: Provider, log: Path, **environment: str) -> None:
+    def __init__(
+        self, app: str, receiver: Receiver, provider: Provider, log: Path, environment: dict[str, str]
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
@@ -48,7 +50,13 @@ class Service:
         self.process = subprocess.Popen(
             [
                 *(str(BIN / "opentelemetry-instrument"), sys.executable, "-m", "uvicorn"),
-                *("tests.agent.service:app", "--port", str(self.port), "--log-level", "warning"),
+                *(
+                    app if ":" in app else f"tests.agent.{app}:app",
+                    "--port",
+                    str(self.port),
+                    "--log-level",
+                    "warning",
+                ),
             ],
             cwd=ROOT,
             env=clean
@@ -117,9 +125,9 @@ def start(
     """Starts services; whatever still runs at the end is stopped."""
     running: list[Service] = []
 
-    def starting(**environment: str) -> Service:
+    def starting(app: str = "service", **environment: str) -> Service:
         log = tmp_path_factory.mktemp("service") / "log.txt"
-        service = Service(receiver, provider, log, **environment)
+        service = Service(app, receiver, provider, log, environment)
         running.append(service)
         return service.wait()
 

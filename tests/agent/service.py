@@ -194,17 +194,6 @@ async def slow(seconds: float = 0.5) -> str:
     return "ok"
 
 
-@app.get("/endless")
-async def endless() -> StreamingResponse:
-    async def words() -> AsyncIterator[str]:
-        await embed()
-        while True:
-            yield "x" * 1000
-            await asyncio.sleep(0.01)
-
-    return StreamingResponse(words())
-
-
 @app.get("/db/n-plus-one")
 async def n_plus_one() -> int:
     async with pools["async"].connection() as connection:

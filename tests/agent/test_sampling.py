@@ -17,7 +17,7 @@ def test_one_percent_sampling_changes_no_metric(
         OTEL_TRACES_SAMPLER="parentbased_traceidratio",
         OTEL_TRACES_SAMPLER_ARG="0.01",
     )
-    rounds = 25
+    rounds = 8
     for _ in range(rounds):
         for path in (
             "/everything",
@@ -33,7 +33,7 @@ def test_one_percent_sampling_changes_no_metric(
     service.stop()
     assert "Taximeter failed" not in service.log()
 
-    assert len(receiver.servers()) < 30, "sampled far too many"
+    assert len(receiver.servers()) < 10, "sampled far too many"
     assert not [span for span in receiver.spans if span.trace_id == "12" * 16]
     ledger = provider.ledger
     assert receiver.count("http.server.request.duration") == 6 * rounds + 1
