@@ -27,10 +27,10 @@ NO_ROUTE = "(no route)"
 LABEL = f"concat_ws(' ', method, coalesce(route, '{NO_ROUTE}'))"
 
 _USAGE = """
-    count(*), count(*) FILTER (failed), sum(db_calls)::BIGINT, fsum(db_s), sum(model_calls)::BIGINT,
-    sum(model_attempts)::BIGINT, sum(embedding_calls)::BIGINT, sum(input_tokens)::BIGINT,
-    sum(output_tokens)::BIGINT, sum(cached_tokens)::BIGINT, fsum(cost_usd), sum(unpriced_calls)::BIGINT,
-    sum(cache_lookups)::BIGINT, sum(cache_hits)::BIGINT"""
+    count(*), count(*) FILTER (failed), sum(db_calls), fsum(db_s), sum(model_calls),
+    sum(model_attempts), sum(embedding_calls), sum(input_tokens),
+    sum(output_tokens), sum(cached_tokens), fsum(cost_usd), sum(unpriced_calls),
+    sum(cache_lookups), sum(cache_hits)"""
 _USAGE_COLUMNS = 14
 
 _SPLIT = "fsum(split_db_s), fsum(split_model_s), fsum(duration_s)"
@@ -137,7 +137,7 @@ def models(store: Store) -> tuple[ModelUsage, ...]:
     found = store.rows(
         f"""
         SELECT model, ai_provider, coalesce(ai_operation, 'other'), count(*), count(*) FILTER (failed),
-            sum(input_tokens)::BIGINT, sum(output_tokens)::BIGINT, sum(cached_tokens)::BIGINT, fsum(cost_usd),
+            sum(input_tokens), sum(output_tokens), sum(cached_tokens), fsum(cost_usd),
             count(*) FILTER (cost_usd IS NULL AND NOT failed), {_quantiles_sql("duration_ns")}
         FROM calls WHERE family <> 'db' GROUP BY 1, 2, 3
         ORDER BY fsum(cost_usd) DESC NULLS LAST, count(*) DESC, 1, 2, 3
@@ -155,8 +155,8 @@ def span_totals(store: Store) -> SpanTotals:
     row = store.rows(
         """
         SELECT count(*) FILTER (family = 'db'), count(*) FILTER (family = 'model'),
-            count(*) FILTER (family = 'embedding'), coalesce(sum(input_tokens), 0)::BIGINT,
-            coalesce(sum(output_tokens), 0)::BIGINT, coalesce(sum(cached_tokens), 0)::BIGINT,
+            count(*) FILTER (family = 'embedding'), coalesce(sum(input_tokens), 0),
+            coalesce(sum(output_tokens), 0), coalesce(sum(cached_tokens), 0),
             coalesce(fsum(cost_usd), 0),
             count(*) FILTER (family = 'db' AND rid IS NULL),
             count(*) FILTER (family = 'model' AND rid IS NULL),

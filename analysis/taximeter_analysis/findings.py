@@ -74,7 +74,7 @@ def repeated(store: Store, top: int, min_repeats: int = MIN_REPEATS) -> Repeated
             GROUP BY rid, statement HAVING count(*) >= ?
         )
         SELECT r.service, {LABEL} AS label, u.statement, count(*), median(u.repeats), max(u.repeats),
-            fsum(u.seconds) / count(*), fsum(u.seconds), sum(u.repeats)::BIGINT,
+            fsum(u.seconds) / count(*), fsum(u.seconds), sum(u.repeats),
             arg_max(r.trace_hi, (u.repeats, u.seconds, r.rid)),
             arg_max(r.trace_lo, (u.repeats, u.seconds, r.rid)),
             count(*) OVER ()

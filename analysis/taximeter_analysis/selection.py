@@ -33,6 +33,22 @@ _SLACK_NS = 60 * 1_000_000_000
 _EVER = 2**63 - 1
 
 
+def _sane() -> str:
+    """Start and duration as stored, held within bounds in which sums cannot overflow.
+
+    Any sender can write any number; one absurd span must not take the report from everybody else.
+    """
+    return (
+        "least(greatest(start_ns, 0), 8000000000000000000) AS start_ns, "
+        "least(greatest(duration_ns, 0), 1000000000000000000) AS duration_ns"
+    )
+
+
+def _finite(column: str) -> str:
+    """A real column of a sender's, null where it is no number (NaN, infinity)."""
+    return f"CASE WHEN isfinite({column}) THEN {column} END AS {column}"
+
+
 def quoted(words: tuple[str, ...]) -> str:
     """A SQL list of our own constants."""
     return ", ".join(f"'{word}'" for word in words)
@@ -79,10 +95,12 @@ def select(store: Store, filters: Filters) -> Selection:
     return Selection(requests, calls, first, last, without)
 
 
-_PICKED = """
+_PICKED = f"""
 CREATE OR REPLACE TEMP TABLE picked AS
 SELECT row_number() OVER (ORDER BY start_ns, trace_hi, trace_lo, span_id) AS rid,
-       coalesce(service, '') AS svc, *
+       coalesce(service, '') AS svc, * EXCLUDE (start_ns, duration_ns, db_duration_s, cost_usd, first_byte_s),
+       {_sane()},
+       {_finite("db_duration_s")}, {_finite("cost_usd")}, {_finite("first_byte_s")}
 FROM requests
 WHERE start_ns >= $since AND start_ns < $until
   AND ($service IS NULL OR service = $service) AND ($tenant IS NULL OR tenant = $tenant)
@@ -91,7 +109,7 @@ WHERE start_ns >= $since AND start_ns < $until
 _FOUND = f"""
 CREATE OR REPLACE TEMP TABLE found AS
 SELECT trace_hi, trace_lo, span_id, parent_id, coalesce(service, '') AS svc, service, tenant,
-       start_ns, duration_ns, status = 'error' AS failed,
+       {_sane()}, status = 'error' AS failed,
        CASE WHEN ai_operation IN ({quoted(EMBEDDING_OPERATIONS)}) THEN 'embedding'
             WHEN ai_operation IN ({quoted(MODEL_OPERATIONS)}) THEN 'model'
             WHEN db_system IS NOT NULL THEN 'db'
@@ -99,7 +117,7 @@ SELECT trace_hi, trace_lo, span_id, parent_id, coalesce(service, '') AS svc, ser
        coalesce(db_statement, db_summary) AS statement, db_rows,
        ai_operation, ai_provider, coalesce(ai_response_model, ai_request_model) AS model,
        ai_input_tokens AS input_tokens, ai_output_tokens AS output_tokens,
-       ai_cache_read_tokens AS cached_tokens, cost_usd
+       ai_cache_read_tokens AS cached_tokens, {_finite("cost_usd")}
 FROM spans
 WHERE start_ns >= $low AND start_ns <= $high
   AND (ai_operation IN ({quoted(MODEL_OPERATIONS + EMBEDDING_OPERATIONS)})
@@ -191,9 +209,9 @@ WITH seen AS (
         sum(duration_ns) FILTER (family = 'db') / 1e9 AS db_s,
         count(*) FILTER (family = 'model') AS model_calls,
         count(*) FILTER (family = 'embedding') AS embedding_calls,
-        sum(input_tokens)::BIGINT AS input_tokens,
-        sum(output_tokens)::BIGINT AS output_tokens,
-        sum(cached_tokens)::BIGINT AS cached_tokens,
+        sum(input_tokens) AS input_tokens,
+        sum(output_tokens) AS output_tokens,
+        sum(cached_tokens) AS cached_tokens,
         fsum(cost_usd) AS cost_usd,
         count(*) FILTER (family <> 'db' AND cost_usd IS NULL AND NOT failed) AS unpriced_calls
     FROM calls WHERE rid IS NOT NULL GROUP BY rid

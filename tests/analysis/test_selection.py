@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from taximeter_analysis import Report, open_store, report
+from taximeter_analysis import Report, open_store, render, report
 from tests.analysis.stores import Builder
 
 
@@ -179,3 +181,31 @@ def test_a_failed_call_costs_nothing_and_is_not_unpriced(tmp_path: Path) -> None
     found = made(build, tmp_path)
     assert (found.totals.cost_usd, found.totals.unpriced_calls) == (0, 0)
     assert (found.models[0].errors, found.models[0].unpriced_calls) == (1, 0)
+
+
+def test_absurd_numbers_of_one_sender_spoil_nothing_else(tmp_path: Path) -> None:
+    build = Builder()
+    row = build.request("/a", 0, 100, cost_usd=0.5, input_tokens=10, db_calls=1, model_calls=1)
+    build.db(row, 1, 10, "SELECT 1")
+    build.model(row, 20, 50, tokens=(10, 0, 0), cost=0.5)
+    for number in range(2):
+        nonsense: dict[str, Any] = {
+            "cost_usd": float("nan"),
+            "first_byte_s": float("inf"),
+            "db_duration_s": float("nan"),
+        }
+        bad = build.request("/bad", 1000 + number, 1, input_tokens=2**63 - 1, model_calls=2**62, **nonsense)
+        build.model(bad, 0, 1, tokens=(2**63 - 1, 0, 0), cost=float("inf"))
+        build.db(bad, 0, 1, "SELECT 1", duration_ns=2**63 - 1)
+        build.requests[-1]["duration_ns"] = -5
+    build.spans[-1]["start_ns"] = 2**63 - 1
+    with open_store(build.write(tmp_path / "store")) as store:
+        found = report(store)
+    routes = {route.route: route for route in found.routes}
+    assert (routes["/a"].usage.cost_usd, routes["/a"].usage.db_calls) == (0.5, 1)
+    assert routes["/bad"].usage.cost_usd is None
+    assert found.totals.input_tokens == 2 * (2**63 - 1) + 10
+    assert found.totals.cost_usd == 0.5
+    assert found.totals_from_spans.cost_usd == 0.5
+    assert "NaN" not in render.json(found)
+    assert not re.search(r"\b(nan|inf)\b", render.html(found), re.IGNORECASE)
