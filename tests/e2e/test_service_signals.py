@@ -17,14 +17,16 @@ pytestmark = pytest.mark.e2e
 
 def test_nothing_finished_is_lost_on_sigterm_and_on_ctrl_c() -> None:
     with running_stack(scale="small", latency_scale=0.2) as stack:
-        guests = stack.start_guests(duration=30, rate=15, guests=50)
+        guests = stack.start_guests(duration=600, rate=15, guests=50)
         for number in (signal.SIGTERM, signal.SIGINT):  # under load: the guests go on meanwhile
             time.sleep(5)
             service = stack.supervisor.processes["service"]
             service.signal(number)
             service.popen.wait(30)
+            assert guests.running
             stack.start_service()
-        assert guests.running
+        time.sleep(2)
+        guests.signal(signal.SIGTERM)
         harness.finish(stack)
 
         ledger = harness.ledger_of(stack)
