@@ -30,6 +30,10 @@ def highlights(report: Report) -> list[Highlight]:
     return [highlight for highlight in found if highlight is not None]
 
 
+def _of(part: int, whole: int) -> str:
+    return f"all {count(whole)}" if part == whole else f"{count(part)} of the {count(whole)}"
+
+
 def _money(report: Report) -> Highlight | None:
     total = report.totals.cost_usd
     if not total:
@@ -67,7 +71,7 @@ def _slow(report: Report) -> Highlight | None:
     return Highlight(
         "slow",
         worst.label,
-        f"has {count(worst.slow_requests)} of the {count(total)} requests that took "
+        f"has {_of(worst.slow_requests, total)} requests that took "
         f"{limit(report.slow.threshold_s)} or longer; its P95 is {seconds(worst.latency.p95)}.",
     )
 
@@ -99,7 +103,7 @@ def _errors(report: Report) -> Highlight | None:
     return Highlight(
         "errors",
         worst.label,
-        f"has {count(worst.usage.errors)} of the {count(report.totals.errors)} failed requests "
+        f"has {_of(worst.usage.errors, report.totals.errors)} failed requests "
         f"({percent(report.error_rate)} of all requests fail).",
     )
 

@@ -157,10 +157,14 @@ def _columns(
     return tuple(found)
 
 
+def _every(step_s: float) -> str:
+    return "second" if step_s == 1 else _axis(step_s)
+
+
 def _requests(timeline: Timeline, step: float) -> Panel:
     buckets = timeline.buckets
     top = nice_top(max(bucket.requests for bucket in buckets))
-    every = seconds(timeline.step_s).replace(".00", "").replace(".0", "")
+    every = _every(timeline.step_s)
     tips = [
         f"{clock(bucket.start, date=False)}: {count(bucket.requests)} requests, {count(bucket.errors)} failed"
         for bucket in buckets
@@ -169,7 +173,7 @@ def _requests(timeline: Timeline, step: float) -> Panel:
     busiest = max(buckets, key=lambda bucket: bucket.requests)
     return Panel(
         f"Requests per {every}",
-        f"at most {count(busiest.requests)} in {every}, at {clock(busiest.start, date=False)}",
+        f"at most {count(busiest.requests)}, at {clock(busiest.start, date=False)}",
         _columns(timeline, step, stacks, top, tips),
         (),
         tuple(
@@ -224,7 +228,7 @@ def _latency(timeline: Timeline, step: float) -> Panel:
 def _money(timeline: Timeline, step: float) -> Panel:
     buckets = timeline.buckets
     top = nice_top(max(bucket.cost_usd for bucket in buckets))
-    every = seconds(timeline.step_s).replace(".00", "").replace(".0", "")
+    every = _every(timeline.step_s)
     spent, tips = 0.0, []
     for bucket in buckets:
         spent += bucket.cost_usd

@@ -24,6 +24,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 #: Longer lists fold behind a button (they are whole in print and without JavaScript).
 FOLD = 20
+_WORTH_IT = 5  # a button that hides two rows only annoys
 
 
 def render_page(report: Report) -> str:
@@ -47,7 +48,7 @@ def render_page(report: Report) -> str:
         script_hash=digest,
         highlights=highlights(report),
         several=len(report.services) > 1,
-        fold=FOLD,
+        fold=FOLD if len(report.routes) > FOLD + _WORTH_IT else len(report.routes),
         pct=percent_of,
         **_latency(report),
         **_split(report),
