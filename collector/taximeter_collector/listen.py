@@ -74,6 +74,7 @@ class HttpServer:
             access_log=False,
             server_header=False,
             date_header=False,
+            timeout_keep_alive=75,  # senders come every few seconds: do not close under their hands
             timeout_graceful_shutdown=3,
         )
         self._server = _Server(config)

@@ -237,6 +237,8 @@ class Service:
         return (200 if self._ready else 503), "application/json", json.dumps(body)
 
     def _own_page(self, scope: Scope) -> tuple[int, str, str]:
+        if not self._pumps:  # without its queue sizes the page would read like "nothing is waiting"
+            return 503, PLAIN, "# starting\n"
         return 200, PLAIN, self._own.render()
 
     def _gauges(self) -> Iterable[tuple[str, dict[str, str], float]]:

@@ -107,7 +107,8 @@ BAD = [
         "readers[0].periodic: the official collector",
     ),
     (
-        "{exporters: {prometheus: {endpoint: 'x:1'}}, service: {pipelines: {traces: {exporters: [prometheus]}}}}",
+        "{exporters: {prometheus: {endpoint: 'x:1'}}, "
+        "service: {pipelines: {traces: {exporters: [prometheus]}}}}",
         "service.pipelines.traces.exporters: `prometheus` takes metrics, not traces",
     ),
     (
