@@ -34,6 +34,7 @@ PATHS = (
     *("/plain/a", "/plain/b", "/chat/ritz", "/chat/savoy", "/responses", "/everything", "/threads"),
     *("/stream/openai", "/stream/anthropic", "/stream/helper", "/stream/threads", "/cache", "/boom"),
     *("/nothing/here", "/api/rooms/7", "/chat/cheap?model=llama-of-mine", "/chat/flaky?model=flaky"),
+    "/chat/broken?model=broken",
     *("/stream/openai?usage=false", "/background", "/detached"),
 )
 
@@ -185,10 +186,10 @@ def test_the_account_is_on_the_span_and_in_the_metrics(
 def test_totals_equal_the_ledger(run: Run) -> None:
     ledger = run.provider.ledger
     calls = ledger["/v1/chat/completions"] + ledger["/v1/responses"] + ledger["/v1/messages"]
-    assert run.receiver.total("taximeter.request.model.calls") == calls
+    assert run.receiver.total("taximeter.request.model.calls") == calls + 1  # broken was never served
     assert run.receiver.total("taximeter.request.embedding.calls") == ledger["/v1/embeddings"]
     assert run.receiver.total("taximeter.request.model.attempts") == ledger["attempts"]
-    assert ledger["attempts"] == calls + ledger["/v1/embeddings"] + 1  # flaky was tried twice
+    assert ledger["attempts"] == calls + ledger["/v1/embeddings"] + 1 + 3  # flaky's and broken's refusals
     money = (
         # Of the chats, one has an unknown model, one was flaky's, and one streamed without usage.
         (ledger["/v1/chat/completions"] - 3) * CHAT_USD
@@ -218,7 +219,7 @@ def test_money_is_labelled_by_tenant_provider_model_and_operation(run: Run) -> N
     }
     assert point.unit == "{USD}"
     tenants = {span.attributes.get("taximeter.tenant") for span in run.receiver.servers("/chat/{hotel}")}
-    assert tenants == {"ritz", "savoy", "cheap", "flaky"}
+    assert tenants == {"ritz", "savoy", "cheap", "flaky", "broken"}
 
 
 def test_an_unknown_model_has_no_price_and_is_counted(run: Run) -> None:
@@ -251,6 +252,20 @@ def test_retries_are_attempts_of_one_call(run: Run) -> None:
     assert server.attributes["taximeter.request.model.attempts"] == 2
     (model,) = [span for span in run.receiver.under(server) if "gen_ai.operation.name" in span.attributes]
     assert model.attributes["taximeter.model.attempts"] == 2
+
+
+def test_a_call_that_fails_counts_and_costs_nothing(run: Run) -> None:
+    (server,) = [
+        span
+        for span in run.receiver.servers("/chat/{hotel}")
+        if span.attributes["taximeter.tenant"] == "broken"
+    ]
+    account = {key.removeprefix("taximeter.request."): value for key, value in server.attributes.items()}
+    assert (account["model.calls"], account["model.attempts"], account["unpriced.calls"]) == (1, 3, 0)
+    assert (account["tokens.input"], account["tokens.output"], account["cost"]) == (0, 0, 0.0)
+    assert not run.receiver.points("taximeter.cost_usd", taximeter_tenant="broken")
+    (model,) = [span for span in run.receiver.under(server) if "gen_ai.operation.name" in span.attributes]
+    assert (model.status, model.attributes["taximeter.model.attempts"]) == (2, 3)
 
 
 def test_streams_are_marked_and_have_a_first_byte(run: Run) -> None:
