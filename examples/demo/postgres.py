@@ -108,9 +108,15 @@ def _initdb(binaries: Path, data: Path, user: int | None) -> None:
         *("-D", str(data), "-U", ADMIN_ROLE, "--auth=trust", "--encoding=UTF8", "--locale=C"),
         "--no-sync",
     ]
-    done = subprocess.run(
-        argv, capture_output=True, text=True, user=user, group=user, cwd=data, check=False, timeout=120
-    )
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, user=user, group=user, cwd=data, check=False, timeout=120
+        )
+    except PermissionError as error:
+        raise StartFailed(
+            f"{data}: the user 'nobody', as whom PostgreSQL runs under root, cannot get there; "
+            "set TMPDIR to a folder that others may pass through, such as /tmp"
+        ) from error
     if done.returncode != 0:
         raise StartFailed(f"initdb ended with code {done.returncode}:\n{done.stderr[-2000:]}")
 

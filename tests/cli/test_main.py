@@ -57,10 +57,10 @@ def test_a_missing_extra_is_one_line_with_the_remedy(
     words = [command, "run", "--config", "x.yaml"] if command == "collector" else [command]
     done = run(*words, env={"PYTHONPATH": str(tmp_path), "PATH": ""})
     assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        f"taximeter: 'taximeter {command}' needs the package '{package}', which is not installed: "
-        f"pip install 'taximeter[{extra}]'"
-    ]
+    [line] = done.stderr.splitlines()
+    assert f"taximeter {command}" in line
+    assert package in line.lower()
+    assert f"pip install 'taximeter[{extra}]'" in line
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -23,40 +24,37 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def demo(tmp_path: Path, *words: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The demo in a subprocess, its temporary files below ``tmp_path/tmp``; and its marker."""
-    marker = f"TAXIMETER_TEST_RUN={uuid.uuid4()}"
-    name, value = marker.split("=")
-    temporary = tmp_path / "tmp"
-    temporary.mkdir(mode=0o711)
-    for folder in (*temporary.parents, temporary):  # PostgreSQL's user must be able to pass
-        if folder.is_relative_to(Path("/tmp")) and folder != Path("/tmp"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-    environment = {**os.environ, name: value, "TMPDIR": str(temporary), "COLUMNS": "120", **env}
+def demo(tmp_path: Path, *words: str, **env: str) -> Iterator[subprocess.Popen[str]]:
+    """The demo in a subprocess. At the end no process and no temporary file of it may be left."""
+    name, value = "TAXIMETER_TEST_RUN", str(uuid.uuid4())
     argv = [sys.executable, "-m", "examples.demo", "--output", str(tmp_path / "out"), *words]
-    process = subprocess.Popen(
-        argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        yield process, marker
-    finally:
-        process.kill()
-        process.communicate()
+    # Not below pytest's own folder, which is closed to the user that PostgreSQL runs as under root.
+    with tempfile.TemporaryDirectory(prefix="demo-test-") as temporary:
+        Path(temporary).chmod(0o711)
+        environment = {**os.environ, name: value, "TMPDIR": temporary, "COLUMNS": "120", **env}
+        process = subprocess.Popen(
+            argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+        assert_nothing_left(Path(temporary), f"{name}={value}")
 
 
-def assert_nothing_left(tmp_path: Path, marker: str) -> None:
+def assert_nothing_left(temporary: Path, marker: str) -> None:
     deadline = time.monotonic() + 10
     while (left := processes_marked(marker)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left, [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in left]
-    assert list((tmp_path / "tmp").glob("taximeter-*")) == []
+    assert list(temporary.iterdir()) == []
 
 
 def test_it_ends_well_and_writes_its_files(tmp_path: Path) -> None:
-    with demo(tmp_path, "--duration", "8", "--rate", "15") as (process, marker):
+    with demo(tmp_path, "--duration", "8", "--rate", "15") as process:
         output, _ = process.communicate(timeout=240)
         assert process.returncode == 0, output
-        assert_nothing_left(tmp_path, marker)
     assert "The books balance" in output
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["books"]
@@ -69,12 +67,11 @@ def test_it_ends_well_and_writes_its_files(tmp_path: Path) -> None:
 def test_interrupted_at_any_moment_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     moment = random.SystemRandom().uniform(0.5, 18)
     print("interrupted after", moment)
-    with demo(tmp_path, "--duration", "60") as (process, marker):
+    with demo(tmp_path, "--duration", "60") as process:
         time.sleep(moment)
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 130, output
-        assert_nothing_left(tmp_path, marker)
 
 
 def test_a_failed_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
@@ -85,9 +82,8 @@ def test_a_failed_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
         "if 'examples.hotel_chat' in sys.orig_argv:\n"
         "    raise SystemExit('the service is broken on purpose')\n"
     )
-    with demo(tmp_path, PYTHONPATH=str(broken)) as (process, marker):
+    with demo(tmp_path, PYTHONPATH=str(broken)) as process:
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 1, output
-        assert_nothing_left(tmp_path, marker)
     assert "service ended with code 1" in output
     assert "the service is broken on purpose" in output
