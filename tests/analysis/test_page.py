@@ -132,3 +132,16 @@ def test_percent_of_stays_on_the_track() -> None:
         100,
         0,
     )
+
+
+def test_strangers_strings_are_escaped(tmp_path: Path) -> None:
+    attack = "</script><img src=x onerror=\"alert('1')\">"
+    build = Builder(attack)
+    row = build.request(attack, 0, 3000, tenant=attack, model_calls=1, cost_usd=1.0, http_method=attack)
+    for _ in range(6):
+        build.db(row, 1, 2400, f"SELECT {attack}")
+    build.model(row, 5, 5, model=attack, cost=1.0, ai_provider=attack)
+    with open_store(build.write(tmp_path / "store")) as store:
+        text = render.html(report(store, now=NOW))
+    assert text.count("&lt;img") >= 8
+    assert [tag for tag, _ in Elements(text).found if tag in ("img", "script")] == ["script"]
