@@ -4,6 +4,8 @@
 #   make check    formatting, lint, types, layers (no test), under 90 seconds
 PYTHON ?= python3
 BIN := .venv/bin
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format system-packages clean
 
