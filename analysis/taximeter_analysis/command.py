@@ -23,7 +23,7 @@ from taximeter_analysis.store import NoStore, NothingToReport, StoreError, open_
 from taximeter_analysis.window import Filters, parse_duration, parse_instant
 
 STORE_VARIABLE = "TAXIMETER_STORE"
-DEFAULT_STORE = "taximeter-store"
+DEFAULT_STORE = "taximeter-data/store"  # where the collector's built-in configuration puts it
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -16,6 +16,9 @@ from pathlib import Path
 
 from taximeter_collector.errors import CollectorError, ConfigError
 
+#: What runs without --config: OTLP in; the span store, Prometheus and a health check out.
+DEFAULT_CONFIG = Path(__file__).with_name("default.yaml")
+
 _NEEDED = {
     "yaml": "PyYAML",
     "grpc": "grpcio",
@@ -38,9 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
             "--config",
             type=Path,
             action="append",
-            required=True,
             metavar="FILE",
-            help="configuration in the official collector's YAML; repeat to merge files",
+            help="configuration in the official collector's YAML; repeat to merge files; "
+            f"default: the built-in {DEFAULT_CONFIG}",
         )
     run.add_argument(
         "--data-dir",
@@ -57,13 +60,12 @@ def main(args: argparse.Namespace) -> int:
         # Only now, when the extra is known to be there.
         from taximeter_collector.config.loader import load  # noqa: PLC0415
 
-        config = load(args.config)
+        files = args.config or [DEFAULT_CONFIG]
+        config = load(files)
         if args.action == "validate":
             for note in config.notes:
                 sys.stderr.write(f"note: {note}\n")
-            sys.stdout.write(
-                f"{', '.join(map(str, args.config))}: valid, {len(config.pipelines)} pipelines\n"
-            )
+            sys.stdout.write(f"{', '.join(map(str, files))}: valid, {len(config.pipelines)} pipelines\n")
             return 0
         logging.basicConfig(
             level=config.telemetry.log_level,

@@ -142,6 +142,7 @@ def browser() -> Iterator[Page]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": profile},  # what it forgets there goes with the profile
         close_fds=False,  # 3 and 4 must stay open; Python's own are not inheritable
         preexec_fn=as_three_and_four,  # noqa: PLW1509  (two dup2 calls, nothing that could hold a lock)
         start_new_session=True,

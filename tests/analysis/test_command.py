@@ -155,7 +155,7 @@ def test_the_store_may_come_from_the_environment(hotel_path: Path, tmp_path: Pat
     assert run(cwd=tmp_path, TAXIMETER_STORE=str(hotel_path)).returncode == 0
     done = run(cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "taximeter-store: no such directory" in done.stderr
+    assert "taximeter-data/store: no such directory" in done.stderr
 
 
 def test_slow_and_filters_reach_the_report(hotel_path: Path, here: Here) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from taximeter_collector.command import DEFAULT_CONFIG
 from taximeter_collector.config.components import EXPORTERS, EXTENSIONS, PROCESSORS, RECEIVERS
 from taximeter_collector.config.fields import duration
 from taximeter_collector.config.loader import load
@@ -19,7 +20,6 @@ from taximeter_collector.config.official import OFFICIAL
 from taximeter_collector.errors import ConfigError
 from tests.collector.support import collector, free_port, trace_request, wait_for
 
-SAMPLE = Path(__file__).parents[2] / "collector" / "taximeter_collector" / "sample.yaml"
 GOOD = """
 receivers: {otlp: {protocols: {grpc: , http: }}}
 exporters: {debug: }
@@ -256,7 +256,7 @@ def test_a_port_in_use_is_one_clear_message(tmp_path: Path, which: str, path: st
         )
 
 
-def test_the_sample_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_built_in_configuration_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with collector(tmp_path, {"debug": None}, {"traces": ["debug"]}) as made:
         values = {
             "GRPC_ENDPOINT": f"127.0.0.1:{made.ports['grpc']}",
@@ -267,12 +267,15 @@ def test_the_sample_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             "OWN_PORT": str(made.ports["own"]),
             "STORE": str(tmp_path / "store"),
             "DATA": str(tmp_path / "data"),
-            "BACKEND": f"127.0.0.1:{free_port()}",
         }
         for name, value in values.items():
             monkeypatch.setenv(f"TAXIMETER_{name}", value)
-        made.config = yaml.safe_load(SAMPLE.read_text())
+        made.config = yaml.safe_load(DEFAULT_CONFIG.read_text())
         made.start()
         assert made.post(trace_request(0)).status_code == 200
         wait_for(lambda: list((tmp_path / "store" / "spans").glob("*.parquet")), "a segment")
-        assert made.own("otelcol_exporter_queue_size", exporter="otlp_grpc/backend") == 1
+
+
+def test_without_a_file_the_built_in_configuration_is_meant() -> None:
+    result = run("validate")
+    assert (result.returncode, result.stdout) == (0, f"{DEFAULT_CONFIG}: valid, 2 pipelines\n")
