@@ -19,15 +19,14 @@ from examples.demo import books, figures, ledgers
 from examples.demo.stack import SERVICE_ROLE, Stack, running_stack
 from taximeter_analysis import open_store, render
 from taximeter_analysis import report as make_report
+from taximeter_analysis.command import terminal_console
 from taximeter_cli.supervise import StartFailed, terminate_as_interrupt
 
 
 def main() -> int:
     """Run the demo; returns the exit code."""
     args = _arguments()
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 120  # a file or a pipe has no width of its own
+    console = terminal_console()
     started = time.monotonic()
 
     def step(text: str) -> None:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from examples.demo.ledgers import Figures, GuestRequest
+from taximeter_analysis.render.units import seconds
 
 MONEY_TOLERANCE = 1e-9
 _COUNTS = {
@@ -176,19 +177,19 @@ def print_books(console: Console, rows: Sequence[Row]) -> None:
 def print_latency(console: Console, rows: Sequence[RouteLatency]) -> None:
     """Server and client side by side, by route."""
     table = Table(
-        title="Latency, server | client, paired request by request",
+        title="Latency at the server | at the client, paired request by request",
         box=box.SIMPLE_HEAD,
         title_justify="left",
         title_style="bold",
     )
-    table.add_column("route", no_wrap=True)
-    for name in ("pairs", "P50 server", "P50 client", "P95 server", "P95 client", "longer"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        seconds = (row.server_p50, row.client_p50, row.server_p95, row.client_p95)
-        table.add_row(
-            row.route, str(row.paired), *(f"{value * 1000:,.1f} ms" for value in seconds), str(row.longer)
+    table.add_column("route", overflow="fold", ratio=1)
+    for name in ("pairs", "P50", "| P50", "P95", "| P95", "longer"):
+        table.add_column(
+            name, justify="right", no_wrap=True, min_width=max(len(name), 7 if "P" in name else 0)
         )
+    for row in rows:
+        latencies = (row.server_p50, row.client_p50, row.server_p95, row.client_p95)
+        table.add_row(row.route, str(row.paired), *map(seconds, latencies), str(row.longer))
     console.print(table)
 
 
