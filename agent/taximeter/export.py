@@ -62,6 +62,21 @@ class CountingProcessor(BatchSpanProcessor):
             drop("queue_full", 1)
         super().on_end(span)
 
+    def force_flush(self, timeout_millis: int | None = None) -> bool:
+        # The SDK's takes as long as the exporter does, whatever the timeout: for ever, where the
+        # collector is away.
+        done: list[bool] = []
+        flush = super().force_flush
+        thread = threading.Thread(
+            target=lambda: done.append(flush()), name="taximeter-force-flush", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # Python 3.12 starts no threads while it exits
+            return flush()
+        thread.join(30 if timeout_millis is None else timeout_millis / 1e3)
+        return done == [True]
+
     def waiting(self) -> int:
         """Spans in the queue, not yet given to the exporter."""
         return len(self._batch_processor._queue)

@@ -23,7 +23,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider, _TracerConfig
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from taximeter import __version__, export, semconv
+from taximeter import __version__, export, retry, semconv
 
 #: The convention's bounds, and 2.0: what the plan calls slow.
 HTTP_DURATION_BOUNDS: Final = (
@@ -65,8 +65,10 @@ def build(auto_version: str | None) -> tuple[TracerProvider, MeterProvider]:
         shutdown_on_exit=False,
         _tracer_configurator=_tracer_config,
     )
-    for exporter in span_exporters.values():
-        tracers.add_span_processor(export.CountingProcessor(export.CountingExporter(exporter())))
+    for kind in span_exporters.values():
+        exporter = kind()
+        retry.improve(exporter, endless=True)
+        tracers.add_span_processor(export.CountingProcessor(export.CountingExporter(exporter)))
     trace.set_tracer_provider(tracers)
     if log_exporters:
         sdk._init_logging(log_exporters, resource, setup_logging_handler=False)
@@ -89,8 +91,11 @@ def _resource(auto_version: str | None) -> Resource:
 
 
 def _reader(kind: Any) -> MetricReader:
-    reader: MetricReader = kind() if issubclass(kind, MetricReader) else PeriodicExportingMetricReader(kind())
-    return reader
+    made = kind()
+    if isinstance(made, MetricReader):
+        return made
+    retry.improve(made, endless=False)
+    return PeriodicExportingMetricReader(made)
 
 
 def _tracer_config(scope: InstrumentationScope) -> _TracerConfig:

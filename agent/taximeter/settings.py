@@ -42,8 +42,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "OTEL_EXPORTER_OTLP_TIMEOUT",
         "30",
         "float",
-        "Seconds a batch is retried before it is dropped (and counted). The SDK's 10 s does not "
-        "outlive a collector's restart with certainty.",
+        "Seconds a batch of metrics is retried, and the longest pause between tries of a batch of spans, "
+        "which is tried until the process ends. The SDK's 10 s may not outlive a collector's restart.",
     ),
     Setting(
         "OTEL_SEMCONV_STABILITY_OPT_IN",

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from types import FrameType
 from typing import Any
 
-from taximeter import guard, settings
+from taximeter import guard, retry, settings
 
 Flush = Callable[[], object]
 
@@ -46,6 +46,7 @@ def flush() -> bool:
     started = time.monotonic()
     limit = settings.number("TAXIMETER_FLUSH_TIMEOUT")
     until = started + limit if _deadline is None else min(_deadline, started + limit)
+    retry.hurry(until)
     threads = []
     for call in _flushes:
         thread = threading.Thread(target=_guarded, args=(call,), name="taximeter-flush", daemon=True)

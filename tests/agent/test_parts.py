@@ -142,6 +142,16 @@ def test_spans_that_are_lost_are_counted() -> None:
     provider.shutdown()
 
 
+def test_a_flush_ends_when_its_time_is_over() -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    processor = export.CountingProcessor(export.CountingExporter(Deaf()))
+    provider.add_span_processor(processor)
+    with processor._batch_processor._export_lock:  # the exporter is busy, and stays so
+        assert processor.force_flush(timeout_millis=50) is False
+    assert processor.force_flush() is True
+    provider.shutdown()
+
+
 def test_an_unreadable_price_file_is_told_and_the_service_starts(
     receiver: Receiver, start: Start, tmp_path: Path
 ) -> None:

@@ -100,6 +100,40 @@ def test_the_collector_may_be_away_for_some_seconds(fresh: Receiver, start: Star
     assert not fresh.points("taximeter.agent.dropped_spans")
 
 
+def test_the_last_export_does_not_sleep_through_its_chance(fresh: Receiver, start: Start) -> None:
+    """The collector is away long enough for pauses of seconds, and back while the service stops."""
+    service = start(
+        "light",
+        OTEL_EXPORTER_OTLP_ENDPOINT=fresh.url,
+        OTEL_METRIC_EXPORT_INTERVAL="500",
+        TAXIMETER_FLUSH_TIMEOUT="20",
+    )
+    fresh.stop()
+    for _ in range(10):
+        service.get("/plain/a")
+    time.sleep(5)  # by now the pauses are of 4 s and longer
+    timer = threading.Timer(2, fresh.start)
+    timer.start()
+    service.stop()
+    timer.join()
+    assert len(fresh.servers()) == 10
+    assert fresh.count("http.server.request.duration") == 10
+    assert "could not export everything" not in service.log()
+
+
+def test_spans_outlast_the_exporters_patience(fresh: Receiver, start: Start) -> None:
+    """With a timeout of 1 s the SDK drops a batch at its first pause; here it is tried again."""
+    service = start("light", OTEL_EXPORTER_OTLP_ENDPOINT=fresh.url, OTEL_EXPORTER_OTLP_TIMEOUT="1")
+    fresh.stop()
+    for _ in range(10):
+        service.get("/plain/a")
+    time.sleep(3)
+    fresh.start()
+    fresh.wait(lambda: len(fresh.servers()) == 10, "all spans", seconds=20)
+    assert service.stop() == -signal.SIGTERM
+    assert not fresh.points("taximeter.agent.dropped_spans")
+
+
 def test_a_dead_collector_does_not_hold_up_the_end(start: Start) -> None:
     service = start("light", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", TAXIMETER_FLUSH_TIMEOUT="0.5")
     assert service.get("/plain/a").status_code == 200
