@@ -50,7 +50,7 @@ class Pump:
         self._enough_items = enough_items or exporter.max_items
         self._max_items = min(max_items or exporter.max_items, exporter.max_items)
         self._draining = asyncio.Event()
-        self._behind = True  # what an earlier run left needs no company
+        self._behind = log.last_seq > self.position  # what an earlier run left needs no company
         self._seen_items = 0
         self._catch_up_to: int | None = log.last_seq
         self._failing_since = 0.0
