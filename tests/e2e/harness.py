@@ -85,8 +85,10 @@ class Prometheus:
         """Block until the target was scraped successfully after ``moment`` (Unix seconds)."""
         deadline = time.monotonic() + 30
         while True:
-            newest = [sample.value for sample in self.query("max(timestamp(up == 1))")]
-            if newest and newest[0] > moment:
+            # The name alone: of any expression, timestamp() is the moment of the query.
+            scraped = [sample.value for sample in self.query("timestamp(up)")]
+            well = [sample.value for sample in self.query("up")]
+            if scraped and min(scraped) > moment and all(well):
                 return
             assert time.monotonic() < deadline, "Prometheus has not scraped the collector for 30 s"
             time.sleep(0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def test_killed_ten_times_the_books_still_balance(tmp_path: Path) -> None:
         prometheus = harness.start_prometheus(
             stack.supervisor, binary, stack.directory / "prometheus", [stack.ports.prometheus]
         )
-        guests = stack.start_guests(duration=45, rate=20, guests=50)
+        guests = stack.start_guests(duration=600, rate=20, guests=50)
         killed = 0
         while killed < KILLS:
             time.sleep(moments.uniform(0.5, 4.0))
@@ -44,6 +45,7 @@ def test_killed_ten_times_the_books_still_balance(tmp_path: Path) -> None:
             stack.start_collector()
             killed += 1
         assert guests.running, "the load ended before the last kill"
+        guests.signal(signal.SIGTERM)  # it finishes what is under way
         harness.finish(stack)
         prometheus.wait_scraped_after(time.time())
         ledger = harness.ledger_of(stack)
