@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+import httpx
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from examples.demo import books, figures, ledgers
@@ -26,6 +29,7 @@ from taximeter_cli.supervise import StartFailed, terminate_as_interrupt
 def main() -> int:
     """Run the demo; returns the exit code."""
     args = _arguments()
+    args.output.mkdir(parents=True, exist_ok=True)  # better now than after the load
     console = terminal_console()
     started = time.monotonic()
 
@@ -43,8 +47,8 @@ def main() -> int:
             balanced = _tell(stack, console, args.output)
             step("stopping")
         step("done: no process, port or temporary folder is left")
-    except StartFailed as error:
-        console.print(f"[red]The demo could not go on.[/red] {error}", markup=True)
+    except (StartFailed, TimeoutError, httpx.HTTPError, subprocess.TimeoutExpired) as error:
+        console.print("[red]The demo could not go on.[/red]", escape(str(error)))
         return 1
     except KeyboardInterrupt:
         console.print("interrupted: everything was stopped and removed")
@@ -57,9 +61,13 @@ def _arguments() -> argparse.Namespace:
         prog="python -m examples.demo",
         description="Run the hotel chat under load with Taximeter on it; hold its figures against ledgers.",
     )
-    parser.add_argument("--duration", type=float, default=75.0, help="seconds of load (default %(default)s)")
-    parser.add_argument("--rate", type=float, default=20.0, help="requests per second (default %(default)s)")
-    parser.add_argument("--guests", type=int, default=100, help="concurrent guests (default %(default)s)")
+    parser.add_argument(
+        "--duration", type=_positive, default=75.0, help="seconds of load (default %(default)s)"
+    )
+    parser.add_argument(
+        "--rate", type=_positive, default=20.0, help="requests per second (default %(default)s)"
+    )
+    parser.add_argument("--guests", type=_count, default=100, help="concurrent guests (default %(default)s)")
     parser.add_argument(
         "--seed", type=int, default=7, help="of load, latencies and data (default %(default)s)"
     )
@@ -70,6 +78,17 @@ def _arguments() -> argparse.Namespace:
         help="where report.json and report.html go (default %(default)s)",
     )
     return parser.parse_args()
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def _count(text: str) -> int:
+    return int(_positive(str(int(text))))
 
 
 def _load(stack: Stack, console: Console, args: argparse.Namespace) -> None:
@@ -120,14 +139,13 @@ def _tell(stack: Stack, console: Console, output: Path) -> bool:
     render.terminal(report, console)
     books.print_latency(console, latency)
     books.print_books(console, rows)
-    output.mkdir(parents=True, exist_ok=True)
     document = {**report.to_dict(), "books": [row.to_dict() for row in rows]}
     (output / "report.json").write_text(json.dumps(document, indent=2) + "\n")
     (output / "report.html").write_text(render.html(report))
     console.print(f"written: {output / 'report.json'}, {output / 'report.html'}")
     wrong = [row for row in rows if not row.balanced]
     for row in wrong:
-        console.print(f"[bold red]does not balance:[/bold red] {row}", markup=True)
+        console.print(f"[bold red]does not balance:[/bold red] {escape(str(row))}")
     if not wrong:
         console.print(f"[bold green]The books balance:[/bold green] {len(rows)} rows, every difference 0.")
     return not wrong

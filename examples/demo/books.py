@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from examples.demo.ledgers import Figures, GuestRequest
 from taximeter_analysis.render.units import seconds
@@ -164,7 +165,7 @@ def print_books(console: Console, rows: Sequence[Row]) -> None:
             f"{row.difference:.0e}" if row.balanced and row.difference else _number(row.difference, row.money)
         )
         table.add_row(
-            title,
+            Text(title),
             row.source,
             _number(row.taximeter, row.money),
             _number(row.ledger, row.money),

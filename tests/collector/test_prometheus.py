@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -328,3 +329,32 @@ def stored_traces(store: Path) -> set[str]:
         table = pq.read_table(path, columns=["trace_hi", "trace_lo"]).to_pydict()
         ids |= {f"{hi:016x}{lo:016x}" for hi, lo in zip(table["trace_hi"], table["trace_lo"], strict=True)}
     return ids
+
+
+def test_one_hostile_metric_does_not_take_down_the_page() -> None:
+    """Each of these once made a Prometheus refuse the whole scrape, everybody's metrics included."""
+    dropped: list[str] = []
+    state = State(Options(), lambda name, reason: dropped.append(reason))
+    request = points(good=5)
+    resource = request.resource_metrics[0]
+    set_value(resource.resource.attributes.add(key="job").value, "nightly")
+    metrics = resource.scope_metrics[0].metrics
+    metrics.add(name="温度").gauge.data_points.add(as_int=1)
+    named = metrics.add(name="named").gauge.data_points.add(as_int=1)
+    for key in ("__name__", "", "le", "quantile", "instance"):
+        set_value(named.attributes.add(key=key).value, "x")
+    buckets = metrics.add(name="latency").histogram
+    buckets.aggregation_temporality = 2
+    fine = buckets.data_points.add(explicit_bounds=[1, 2], bucket_counts=[1, 1, 1], count=3, sum=4)
+    set_value(fine.attributes.add(key="le").value, "mine")
+    buckets.data_points.add(explicit_bounds=[1], bucket_counts=[1, 1, 1, 1], count=4, sum=4)
+    state.apply(request, time.time_ns())
+    for open_metrics, parse in ((True, parse_open), (False, parse_plain)):
+        text = render(state, time.time_ns(), open_metrics=open_metrics)
+        found = {sample.name: sample.value for family in parse(text) for sample in family.samples}
+        assert found["good_total"] == 5
+        assert found["named"] == 1
+        for line in text.splitlines():
+            labels = re.findall(r'[{,]([a-zA-Z_][a-zA-Z0-9_]*)="', line)
+            assert len(labels) == len(set(labels)), line
+    assert sorted(dropped) == ["bucket_counts", "invalid_name"]

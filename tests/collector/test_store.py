@@ -17,6 +17,7 @@ from taximeter_collector.export.base import Origin
 from taximeter_collector.log import Batch, Row
 from taximeter_collector.own_metrics import OwnMetrics
 from taximeter_collector.signals import SIGNALS
+from taximeter_collector.store import writer
 from taximeter_collector.store.rows import ACCOUNT_COLUMNS, SPAN_COLUMNS, rows_of
 from taximeter_collector.store.schema import REQUESTS, SPANS
 from taximeter_collector.store.window import RecentKeys
@@ -195,3 +196,35 @@ def test_the_window_forgets_by_time_and_by_number() -> None:
         keys.add([name])
     assert len(keys) <= 4
     assert b"g" in keys
+
+
+def test_an_absurd_time_fits_its_column() -> None:
+    request = one_span()
+    span = request.resource_spans[0].scope_spans[0].spans[0]
+    span.end_time_unix_nano = (1 << 64) - 1
+    span.attributes.add(key="http.response.status_code").value.string_value = "²"
+    [row], [asked], _ = rows_of(request, lambda key: True)
+    assert row["duration_ns"] == asked["duration_ns"] == (1 << 63) - 1
+    assert asked["http_status"] is None
+
+
+def test_a_segment_that_cannot_be_made_leaves_no_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests without their spans would be delivered again under another name: money twice."""
+    values = read_section(EXPORTERS["span_store"], {"directory": str(tmp_path)}, "x", Notes())
+    exporter = SpanStoreExporter("span_store", values, OwnMetrics())
+    for table in ("spans", "requests"):
+        (tmp_path / table).mkdir()
+    whole = writer._table
+
+    def broken(rows: Any, schema: Any) -> Any:
+        if schema is SPANS:
+            raise OverflowError("too big")
+        return whole(rows, schema)
+
+    monkeypatch.setattr(writer, "_table", broken)
+    row = Row(1, 1, 1, one_span().SerializeToString())
+    with pytest.raises(OverflowError):
+        exporter._write(ORIGIN, Batch([row], 1, 1))
+    assert list(tmp_path.rglob("*.parquet")) == []

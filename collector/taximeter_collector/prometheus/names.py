@@ -18,6 +18,8 @@ _UNITS = {
 _PER = {
     "s": "second", "m": "minute", "h": "hour", "d": "day", "w": "week", "mo": "month", "y": "year",
 }  # fmt: skip
+#: Labels that an exposition gives itself: one sample must not have them twice.
+RESERVED = frozenset({"le", "quantile", "job", "instance"})
 _NAME_BREAK = re.compile(r"[^a-zA-Z0-9:]+")
 _LABEL_BAD = re.compile(r"[^a-zA-Z0-9_]")
 
@@ -54,10 +56,12 @@ def metric_name(
 def label_name(name: str) -> str:
     """A valid label name: ``http.route`` is ``http_route``, ``2xx`` is ``key_2xx``."""
     clean = _LABEL_BAD.sub("_", name)
-    if clean[:1].isdigit():
+    if not clean or clean[:1].isdigit():
         return f"key_{clean}"
-    if clean.startswith("_") and not clean.startswith("__"):
+    if clean.startswith("_"):  # "__" is Prometheus's own
         return f"key{clean}"
+    if clean in RESERVED:
+        return f"exported_{clean}"
     return clean
 
 

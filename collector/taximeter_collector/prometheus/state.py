@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ _CUMULATIVE = 2  # AggregationTemporality; delta is 1
 _DELTA = 1
 _NO_RECORDED_VALUE = 1  # DataPointFlags
 _REMEMBER_ENDED_NS = 24 * 3600 * 10**9
+_VALID_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _TARGET = Family("target_info", "info", "Target metadata")
 
 
@@ -141,6 +143,9 @@ class State:
             namespace=options.namespace,
             suffixes=options.suffixes,
         )
+        if not _VALID_NAME.fullmatch(name):
+            self._on_drop(metric.name, "invalid_name")
+            return
         family = self._family(name, kind, metric.description)
         if family.kind != kind:
             self._on_drop(metric.name, "type_conflict")
@@ -167,6 +172,9 @@ class State:
         attributes = {pair.key: as_text(plain(pair.value)) for pair in point.attributes}
         labels = _ordered(_sanitised(attributes) | base)
         key = (family.name, labels)
+        if family.kind == "histogram" and not _whole(point):
+            self._on_drop(family.name, "bucket_counts")
+            return
         if point.flags & _NO_RECORDED_VALUE:
             self._end(key, received_ns)
             return
@@ -229,6 +237,14 @@ def _sanitised(attributes: dict[str, str]) -> dict[str, str]:
 
 def _ordered(labels: dict[str, str]) -> Labels:
     return tuple(sorted((name, value) for name, value in labels.items() if value))
+
+
+def _whole(point: Any) -> bool:
+    """One count more than bounds, or no buckets at all; and the bounds in order."""
+    bounds, buckets = point.explicit_bounds, point.bucket_counts
+    return (not buckets and not bounds) or (
+        len(buckets) == len(bounds) + 1 and list(bounds) == sorted(set(bounds))
+    )
 
 
 def _histogram(series: Series, point: Any, delta: bool) -> None:

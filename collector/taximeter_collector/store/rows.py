@@ -30,7 +30,7 @@ def _integer(value: Any) -> int | None:
 
 
 def _status(value: Any) -> int | None:
-    number = int(value) if isinstance(value, str) and value.isdigit() else _integer(value)
+    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else _integer(value)
     return number if number is not None and 0 <= number < 1000 else None
 
 
@@ -150,8 +150,8 @@ def _span(span: Any, base: Row, scope: str) -> tuple[Row, Row]:
         "name": span.name,
         "kind": _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else _KINDS[0],
         "scope": scope,
-        "start_ns": span.start_time_unix_nano,
-        "duration_ns": max(0, span.end_time_unix_nano - span.start_time_unix_nano),
+        "start_ns": min(span.start_time_unix_nano, _MAX_INT - 1),
+        "duration_ns": min(max(0, span.end_time_unix_nano - span.start_time_unix_nano), _MAX_INT - 1),
         "status": _STATUS[span.status.code] if 0 <= span.status.code < len(_STATUS) else _STATUS[0],
     }
     account: Row = {}

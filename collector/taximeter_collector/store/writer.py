@@ -99,17 +99,19 @@ class SpanStoreExporter(Exporter):
             requests += more_requests
             repeated += known
         name = f"{_prefix(origin)}-{batch.first:016d}-{batch.last:016d}.parquet"
-        if requests:
-            self._segment("requests", name, requests, REQUESTS)
-        if spans:
-            self._segment("spans", name, spans, SPANS)
+        # Both tables are made before either is written: what no column can hold must fail here,
+        # or the requests of this range would be there twice.
+        tables = [
+            (table, _table(rows, schema))
+            for table, rows, schema in (("requests", requests, REQUESTS), ("spans", spans, SPANS))
+            if rows
+        ]
+        for table, data in tables:
+            self._segment(table, name, data)
         self._recent.add(fresh)
         return repeated
 
-    def _segment(self, table: str, name: str, rows: list[Row], schema: pa.Schema) -> None:
-        columns = {field.name: [row.get(field.name) for row in rows] for field in schema}
-        metadata = {"taximeter.schema_version": str(SCHEMA_VERSION)}
-        data = pa.Table.from_pydict(columns, schema=schema.with_metadata(metadata)).sort_by(_ORDER)
+    def _segment(self, table: str, name: str, data: pa.Table) -> None:
         folder = self.directory / table
         temporary = folder / f".{name}.tmp"
         with temporary.open("wb") as file:
@@ -154,3 +156,9 @@ class SpanStoreExporter(Exporter):
 
 def _prefix(origin: Origin) -> str:
     return f"{origin.log_id[:8]}-{file_name(origin.pipeline)}"
+
+
+def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:
+    columns = {field.name: [row.get(field.name) for row in rows] for field in schema}
+    metadata = {"taximeter.schema_version": str(SCHEMA_VERSION)}
+    return pa.Table.from_pydict(columns, schema=schema.with_metadata(metadata)).sort_by(_ORDER)
