@@ -124,6 +124,9 @@ class TaximeterConfigurator(_OTelSDKConfigurator):
 
     def _configure(self, **kwargs: Any) -> None:
         _start()
+        if missing := settings.missing_extra():
+            logger.error("%s Until then nothing is measured.", missing)
+            return
         if os.environ.get("OTEL_CONFIG_FILE"):
             logger.warning(
                 "OTEL_CONFIG_FILE is set: the SDK is configured from that file alone. Taximeter's 2 s "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -127,6 +128,22 @@ def effective(environ: MutableMapping[str, str] | None = None) -> Iterator[tuple
             yield name, _without_user_info(environ[name])
         else:
             yield name, environ[name]
+
+
+def missing_extra(environ: MutableMapping[str, str] | None = None) -> str | None:
+    """What to install, where a setting asks for an exporter that is not there."""
+    environ = os.environ if environ is None else environ
+    for signal in ("", "TRACES_", "METRICS_", "LOGS_"):
+        name = f"OTEL_EXPORTER_OTLP_{signal}PROTOCOL"
+        if (
+            environ.get(name, "").strip() == "grpc"
+            and find_spec("opentelemetry.exporter.otlp.proto.grpc") is None
+        ):
+            return (
+                f"{name}=grpc needs a package that is not installed: pip install 'taximeter[grpc]', "
+                "or set it to http/protobuf."
+            )
+    return None
 
 
 def number(name: str, environ: MutableMapping[str, str] | None = None) -> float:

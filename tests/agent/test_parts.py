@@ -209,3 +209,11 @@ def test_taximeter_is_picked_beside_another_distro(tmp_path: Path) -> None:
     )
     assert "'telemetry.distro.name': 'taximeter'" in done.stdout, done.stderr
     assert "aaa" not in done.stderr or "not loaded because taximeter is set" in done.stderr
+
+
+def test_a_missing_grpc_extra_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    grpc = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    assert settings.missing_extra(grpc) is None  # installed for the tests
+    monkeypatch.setattr(settings, "find_spec", lambda name: None)
+    assert settings.missing_extra({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}) is None
+    assert "pip install 'taximeter[grpc]'" in (settings.missing_extra(grpc) or "")
