@@ -37,6 +37,11 @@ COMMANDS = {
         "analysis",
         "where time and money went, by route: from the span store",
     ),
+    "alerts": Command(
+        "taximeter_alerts.command",
+        "alerts",
+        "render Prometheus rules and Alertmanager's configuration, list the alerts",
+    ),
 }
 
 EPILOG = """\

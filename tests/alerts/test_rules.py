@@ -1,0 +1,121 @@
+"""The rules, judged by Prometheus's and Alertmanager's own tools."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from taximeter_alerts.model import HEARTBEAT, PAGE, TICKET
+from taximeter_alerts.profile import PROFILES
+from taximeter_alerts.rules import all_alerts
+from taximeter_cli.main import main
+from tests.alerts import cases
+from tests.alerts.promtool import Case, require_tool, run
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "alerts" / "rules"
+RUNBOOKS = ROOT / "docs" / "runbooks"
+ALERTS = all_alerts()
+pytestmark = pytest.mark.prometheus
+
+
+def tool(folder: Path, *argv: str) -> str:
+    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_every_alert_has_a_case_that_fires_and_one_that_is_silent() -> None:
+    names = {alert.name for alert in ALERTS}
+    fires = {case.alert for case in cases.ALL if case.fires}
+    silent = {case.alert for case in cases.ALL if not case.fires}
+    assert fires == names
+    assert silent == names - {alert.name for alert in ALERTS if alert.severity == HEARTBEAT}
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_the_rules_fire_and_stay_silent(tmp_path: Path, attempt: int) -> None:
+    done = run(cases.ALL, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_wrong_expectation_is_noticed(tmp_path: Path) -> None:
+    quiet = next(case for case in cases.ALL if not case.fires)
+    wrong = Case(quiet.alert, quiet.why, quiet.series, quiet.at, 1, quiet.history)
+    assert run([wrong], tmp_path).returncode == 1
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_the_tools_accept_what_is_rendered(tmp_path: Path, profile: str) -> None:
+    secrets = {name: tmp_path / name for name in ("slack", "duty")}
+    for path in secrets.values():
+        path.write_text("https://hooks.invalid/x")
+    words = ["alerts", "render", "--profile", profile, "--output", str(tmp_path), "--email-to", "a@b.invalid"]
+    words += ["--slack-url-file", str(secrets["slack"]), "--pagerduty-key-file", str(secrets["duty"])]
+    assert main([*words, "--heartbeat", "https://watcher.invalid/x"]) == 0
+    promtool, amtool = (
+        require_tool("promtool", "prometheus"),
+        require_tool("amtool", "prometheus-alertmanager"),
+    )
+    text = tool(tmp_path, promtool, "check", "rules", "recording.yaml", "alerts.yaml")
+    assert f"{len(ALERTS)} rules found" in text
+    assert "1 templates" in tool(tmp_path, amtool, "check-config", "alertmanager.yml")
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (f"severity={PAGE} alertname=TaximeterCostSpike", "pages"),
+        (f"severity={TICKET} alertname=TaximeterAgentErrors", "tickets"),
+        (f"severity={HEARTBEAT} alertname=TaximeterWatchdog", "heartbeat"),
+        ("severity=unheard-of", "tickets"),
+    ],
+)
+def test_alerts_go_where_they_belong(labels: str, receiver: str) -> None:
+    amtool = require_tool("amtool", "prometheus-alertmanager")
+    argv = [amtool, "config", "routes", "test", "--config.file=alertmanager.yml", *labels.split()]
+    assert tool(RULES, *argv).splitlines()[0] == receiver
+
+
+def test_the_committed_files_are_what_would_be_rendered() -> None:
+    assert main(["alerts", "render", "--check", "--output", str(RULES)]) == 0
+
+
+def test_drift_is_noticed(tmp_path: Path) -> None:
+    assert main(["alerts", "render", "--output", str(tmp_path)]) == 0
+    (tmp_path / "alerts.yaml").write_text("groups: []\n")
+    assert main(["alerts", "render", "--check", "--output", str(tmp_path)]) == 1
+
+
+def test_at_most_five_alerts_page() -> None:
+    pages = [alert.name for alert in ALERTS if alert.severity == PAGE]
+    assert len(pages) <= 5, pages
+
+
+def test_names_are_unique_and_no_condition_stands_twice() -> None:
+    for values in ([alert.name for alert in ALERTS], [alert.expr for alert in ALERTS]):
+        assert [value for value, times in Counter(values).items() if times > 1] == []
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_every_alert_says_what_it_must(alert: object) -> None:
+    found = next(each for each in ALERTS if each is alert)
+    assert found.summary
+    assert found.description.endswith((".", "`"))
+    assert re.fullmatch(r"\d+[smhd]", found.hold)
+    assert found.severity in {PAGE, TICKET, HEARTBEAT}
+    used = set(re.findall(r"\$labels\.(\w+)", found.summary + found.description + found.traces))
+    assert set(found.by) <= used or not found.by
+    page = (RUNBOOKS / f"{found.name}.md").read_text()
+    assert page.startswith(f"# {found.name}\n")
+    for heading in ("## What it means", "## What to do"):
+        assert heading in page
+
+
+def test_no_runbook_is_about_an_alert_that_is_gone() -> None:
+    pages = {path.stem for path in RUNBOOKS.glob("*.md")} - {"README"}
+    assert pages == {alert.name for alert in ALERTS}
