@@ -19,11 +19,9 @@ from taximeter_analysis import render
 from taximeter_analysis.findings import MIN_REPEATS
 from taximeter_analysis.model import Report
 from taximeter_analysis.report import SLOW_S, TOP, report
+from taximeter_analysis.sources import add_selection, filters_of
 from taximeter_analysis.store import NoStore, NothingToReport, StoreError, open_store
-from taximeter_analysis.window import Filters, parse_duration, parse_instant
-
-STORE_VARIABLE = "TAXIMETER_STORE"
-DEFAULT_STORE = "taximeter-data/store"  # where the collector's built-in configuration puts it
+from taximeter_analysis.window import parse_duration
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -56,16 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "--store",
-        metavar="DIR",
-        default=os.environ.get(STORE_VARIABLE) or DEFAULT_STORE,
-        help=f"the collector's span store (default: ${STORE_VARIABLE}, else ./{DEFAULT_STORE})",
-    )
-    parser.add_argument("--since", metavar="WHEN", help="only requests that started then or later")
-    parser.add_argument("--until", metavar="WHEN", help="only requests that started before then")
-    parser.add_argument("--service", metavar="NAME", help="only this service.name")
-    parser.add_argument("--tenant", metavar="NAME", help="only this tenant's requests")
+    add_selection(parser)
     parser.add_argument(
         "--slow",
         metavar="DURATION",
@@ -124,14 +113,7 @@ def terminal_console() -> Console:
 
 def _report(args: argparse.Namespace) -> Report:
     now = time.time()
-    instants = {}
-    for name in ("since", "until"):
-        text = getattr(args, name)
-        try:
-            instants[name] = None if text is None else parse_instant(text, now)
-        except ValueError as error:
-            raise ValueError(f"--{name}: {error}") from None
-    filters = Filters(instants["since"], instants["until"], args.service, args.tenant)
+    filters = filters_of(args, now)
     with open_store(args.store) as store:
         return report(store, filters, slow_s=args.slow, top=args.top, now=now)
 

@@ -13,12 +13,15 @@ from taximeter_analysis.model import (
     P99_FIRM_FROM,
     ModelUsage,
     Quantiles,
+    Ranked,
     Route,
     SpanTotals,
     Split,
+    Spread,
     TenantUsage,
     Usage,
 )
+from taximeter_analysis.ranks import by_route
 from taximeter_analysis.store import Store
 
 NO_ROUTE = "(no route)"
@@ -32,6 +35,14 @@ _USAGE = """
     sum(output_tokens), sum(cached_tokens), fsum(cost_usd), sum(unpriced_calls),
     sum(cache_lookups), sum(cache_hits)"""
 _USAGE_COLUMNS = 14
+
+_SPREAD = ", ".join(
+    f"CASE WHEN count({column}) > 1 THEN stddev_samp({column}) END"
+    for column in (
+        "db_calls", "model_calls", "embedding_calls", "input_tokens", "output_tokens", "cost_usd",
+    )
+)  # fmt: skip
+_SPREAD_COLUMNS = 6
 
 _SPLIT = "fsum(split_db_s), fsum(split_model_s), fsum(duration_s)"
 
@@ -69,11 +80,16 @@ def share(part: float | None, whole: float | None) -> float | None:
     return None if part is None or not whole else part / whole
 
 
-def totals(store: Store) -> tuple[Usage, Quantiles, Split | None]:
+def totals(store: Store) -> tuple[Usage, Quantiles, Split | None, Spread]:
     """All selected requests together."""
-    row = store.rows(f"SELECT {_USAGE}, {_quantiles_sql('duration_ns')}, {_SPLIT} FROM req")[0]
+    row = store.rows(f"SELECT {_USAGE}, {_quantiles_sql('duration_ns')}, {_SPLIT}, {_SPREAD} FROM req")[0]
     usage, rest = Usage(*row[:_USAGE_COLUMNS]), row[_USAGE_COLUMNS:]
-    return usage, quantiles(rest[0], rest[1], rest[2], 1e9), split_of(rest[3], rest[4], rest[5])
+    return (
+        usage,
+        quantiles(rest[0], rest[1], rest[2], 1e9),
+        split_of(rest[3], rest[4], rest[5]),
+        Spread(*rest[6:]),
+    )
 
 
 def routes(store: Store, slow_s: float) -> tuple[Route, ...]:
@@ -82,21 +98,23 @@ def routes(store: Store, slow_s: float) -> tuple[Route, ...]:
         f"""
         SELECT service, method, route, any_value({LABEL}), count(*) FILTER (duration_s >= ?),
             avg(streamed::INT),
-            {_quantiles_sql("duration_ns")}, {_quantiles_sql("first_byte_s")}, {_SPLIT}, {_USAGE}
+            {_quantiles_sql("duration_ns")}, {_quantiles_sql("first_byte_s")}, {_SPLIT}, {_SPREAD}, {_USAGE}
         FROM req GROUP BY service, method, route
         ORDER BY sum(duration_ns) DESC, method, route
         """,
         [slow_s],
     )
-    return tuple(_route(row) for row in found)
+    ranks = by_route(store)
+    return tuple(_route(row, ranks.get(row[:3], ())) for row in found)
 
 
-def _route(row: tuple[Any, ...]) -> Route:
+def _route(row: tuple[Any, ...], ranks: tuple[Ranked, ...]) -> Route:
     service, method, route, label, slow, streamed = row[:6]
     latency = quantiles(row[6], row[7], row[8], 1e9)
     first_byte = quantiles(row[9], row[10], row[11])
     db_s, model_s, duration_s = row[12:15]
-    usage = Usage(*row[15:])
+    spread = Spread(*row[15 : 15 + _SPREAD_COLUMNS])
+    usage = Usage(*row[15 + _SPREAD_COLUMNS :])
 
     def per_request(figure: float | None) -> float | None:
         return share(figure, usage.requests)
@@ -107,7 +125,9 @@ def _route(row: tuple[Any, ...]) -> Route:
         route=route,
         label=label,
         usage=usage,
+        spread=spread,
         latency=latency,
+        ranked=ranks,
         first_byte=first_byte,
         split=split_of(db_s, model_s, duration_s),
         error_rate=usage.errors / usage.requests,

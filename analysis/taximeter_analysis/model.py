@@ -42,6 +42,35 @@ class Quantiles:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """A quantile with its bounds and the order statistics around it: what a later comparison needs.
+
+    ``values[i]`` is the value of rank ``first + i * step`` among all ``count`` durations, smallest first.
+    """
+
+    q: Annotated[float, "0.5, 0.95 or 0.99"]
+    count: int
+    value: Annotated[float, "seconds"]
+    low: Annotated[float | None, "lower bound, holding with 95 % confidence; None: too few durations"]
+    high: Annotated[float | None, "upper bound, holding with 95 % confidence; None: too few durations"]
+    first: int
+    step: int
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviations over requests of what one request causes; None: not known, or one request."""
+
+    db_calls: float | None
+    model_calls: float | None
+    embedding_calls: float | None
+    input_tokens: float | None
+    output_tokens: float | None
+    cost_usd: float | None
+
+
+@dataclass(frozen=True)
 class Usage:
     """What a set of requests caused. Sums over the requests that carry the figure."""
 
@@ -82,7 +111,9 @@ class Route:
     route: Annotated[str | None, "None: no route matched, shown as (no route)"]
     label: Annotated[str, "method and route as shown to people"]
     usage: Usage
+    spread: Spread
     latency: Quantiles
+    ranked: Annotated[tuple[Ranked, ...], "P50, P95 and P99 of latency with bounds"]
     first_byte: Annotated[Quantiles, "time to first byte of the requests that sent a body"]
     split: Annotated[Split | None, "None when the service traces neither database nor model calls"]
     error_rate: float
@@ -287,10 +318,13 @@ class Report:
     services: tuple[str, ...]
     service_filter: str | None
     tenant_filter: str | None
+    version_filter: str | None
     totals: Usage
     error_rate: float | None
     requests_per_second: Annotated[float | None, "None when nothing can be said (under two requests)"]
+    spread: Spread
     latency: Quantiles
+    ranked: Annotated[tuple[Ranked, ...], "P50, P95 and P99 of all requests together, with bounds"]
     split: Split | None
     totals_from_spans: SpanTotals
     routes: Annotated[tuple[Route, ...], "most time in all first"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from taximeter_analysis import course, figures, findings
+from taximeter_analysis import course, figures, findings, ranks
 from taximeter_analysis.model import Report, Usage, Window
 from taximeter_analysis.selection import Selection, select
 from taximeter_analysis.store import NothingToReport, Store
@@ -26,7 +26,7 @@ def report(
 
     Args:
         store: an open store; it may be written to meanwhile.
-        filters: window, service, tenant; by default all that is in the store.
+        filters: window, service, tenant, version; by default all that is in the store.
         slow_s: from how many seconds on a request or query is slow.
         top: how many slow requests, slow queries and repeated statements to list.
         now: the instant of ``generated_at``, Unix seconds; by default the clock's.
@@ -40,7 +40,7 @@ def report(
     if selection.empty or selection.first_ns is None or selection.last_ns is None:
         raise NothingToReport(_nothing(store, filters))
     observed_s = (selection.last_ns - selection.first_ns) / 1e9
-    totals, latency, split = figures.totals(store)
+    totals, latency, split, spread = figures.totals(store)
     spans = figures.span_totals(store)
     services = store.rows(
         "SELECT DISTINCT service FROM (SELECT service FROM req UNION ALL SELECT service FROM calls) "
@@ -55,10 +55,13 @@ def report(
         services=tuple(row[0] for row in services),
         service_filter=filters.service,
         tenant_filter=filters.tenant,
+        version_filter=filters.version,
         totals=totals,
         error_rate=figures.share(totals.errors, totals.requests),
         requests_per_second=totals.requests / observed_s if totals.requests > 1 and observed_s > 0 else None,
+        spread=spread,
         latency=latency,
+        ranked=ranks.of_all(store),
         split=split,
         totals_from_spans=spans,
         routes=figures.routes(store, slow_s),
@@ -101,8 +104,8 @@ def _nothing(store: Store, filters: Filters) -> str:
         "(SELECT start_ns FROM requests UNION ALL SELECT start_ns FROM spans)"
     )[0]
     remedy = "widen the window with --since and --until"
-    if filters.service is not None or filters.tenant is not None:
-        column = "service" if filters.service is not None else "tenant"
+    column = next((name for name in ("service", "tenant", "version") if getattr(filters, name)), None)
+    if column is not None:
         names = [
             str(row[0])
             for row in store.rows(

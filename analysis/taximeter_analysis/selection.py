@@ -73,7 +73,13 @@ def select(store: Store, filters: Filters) -> Selection:
     """Make the tables ``req`` and ``calls`` for these filters."""
     since = to_ns(filters.since) if filters.since is not None else 0
     until = to_ns(filters.until) if filters.until is not None else _EVER
-    chosen = {"since": since, "until": until, "service": filters.service, "tenant": filters.tenant}
+    chosen = {
+        "since": since,
+        "until": until,
+        "service": filters.service,
+        "tenant": filters.tenant,
+        "version": filters.version,
+    }
     store.rows(_PICKED, chosen)
     lowest, highest = store.rows("SELECT min(start_ns), max(start_ns + duration_ns) FROM picked")[0]
     # Only spans near the window are read: those of the picked requests, and the window itself.
@@ -104,11 +110,12 @@ SELECT row_number() OVER (ORDER BY start_ns, trace_hi, trace_lo, span_id) AS rid
 FROM requests
 WHERE start_ns >= $since AND start_ns < $until
   AND ($service IS NULL OR service = $service) AND ($tenant IS NULL OR tenant = $tenant)
+  AND ($version IS NULL OR version = $version)
 """
 
 _FOUND = f"""
 CREATE OR REPLACE TEMP TABLE found AS
-SELECT trace_hi, trace_lo, span_id, parent_id, coalesce(service, '') AS svc, service, tenant,
+SELECT trace_hi, trace_lo, span_id, parent_id, coalesce(service, '') AS svc, service, version, tenant,
        {_sane()}, status = 'error' AS failed,
        CASE WHEN ai_operation IN ({quoted(EMBEDDING_OPERATIONS)}) THEN 'embedding'
             WHEN ai_operation IN ({quoted(MODEL_OPERATIONS)}) THEN 'model'
@@ -170,7 +177,8 @@ LEFT JOIN owners o USING (trace_hi, trace_lo, span_id)
 LEFT JOIN picked p ON p.trace_hi = f.trace_hi AND p.trace_lo = f.trace_lo AND p.span_id = o.request_id
 WHERE p.rid IS NOT NULL
    OR (o.request_id IS NULL AND f.start_ns >= $since AND f.start_ns < $until
-       AND ($service IS NULL OR f.service = $service) AND ($tenant IS NULL OR f.tenant = $tenant))
+       AND ($service IS NULL OR f.service = $service) AND ($tenant IS NULL OR f.tenant = $tenant)
+       AND ($version IS NULL OR f.version = $version))
 """
 
 # Time covered by at least one call, so that parallel calls count once: each call adds only what

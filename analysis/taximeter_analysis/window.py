@@ -23,6 +23,7 @@ class Filters:
     until: float | None = None
     service: str | None = None
     tenant: str | None = None
+    version: str | None = None
 
     def __post_init__(self) -> None:
         if self.since is not None and self.until is not None and self.since >= self.until:
@@ -38,6 +39,7 @@ class Filters:
             f"until {iso(self.until)}" if self.until is not None else "",
             f"service {self.service!r}" if self.service is not None else "",
             f"tenant {self.tenant!r}" if self.tenant is not None else "",
+            f"version {self.version!r}" if self.version is not None else "",
         ]
         return ", ".join(part for part in parts if part)
 

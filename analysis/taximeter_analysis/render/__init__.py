@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as _json
+import re
 
 from rich.console import Console
 
@@ -25,4 +26,6 @@ def html(report: Report) -> str:
 
 def json(report: Report) -> str:
     """The report as JSON text (see `Report.to_dict`), ending in a newline. NaN is an error, not output."""
-    return _json.dumps(report.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = _json.dumps(report.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    # Lists of numbers on one line. A JSON string holds no line break, so none can look like such a list.
+    return re.sub(r"\[\n\s+([-+.\deE,\s]+?)\n\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)

@@ -37,7 +37,7 @@ _GAP = 2  # the box draws one blank of it
 
 def print_report(report: Report, console: Console) -> None:
     """Print the whole report on this console, at most 100 columns wide unless routes need more."""
-    page = _Page(console)
+    page = Page(console)
     _head(report, page)
     if report.routes:
         _routes(report, page)
@@ -49,7 +49,7 @@ def print_report(report: Report, console: Console) -> None:
         page.paragraph(f"{note}.", "Note: ")
 
 
-class _Page:
+class Page:
     """Prints titles and tables at one width."""
 
     def __init__(self, console: Console) -> None:
@@ -124,7 +124,7 @@ def _label(report: Report, route: Route) -> Text:
     return Text(f"{plain(route.service)} {text}" if len(report.services) > 1 else text)
 
 
-def _head(report: Report, page: _Page) -> None:
+def _head(report: Report, page: Page) -> None:
     services = ", ".join(plain(name) for name in report.services) or "(no service name)"
     page.console.print(
         Text.assemble(("Taximeter", "bold yellow"), "  ", (services, "bold")), width=page.width
@@ -149,7 +149,7 @@ def _head(report: Report, page: _Page) -> None:
         page.paragraph(f"{plain(highlight.subject)} {highlight.text}", "  * ")
 
 
-def _routes(report: Report, page: _Page) -> None:
+def _routes(report: Report, page: Page) -> None:
     weak = any(route.latency.p95_weak or route.latency.p99_weak for route in report.routes)
     page.title("Routes: time", "~ weak: P95 from under 59 requests, P99 from under 299" if weak else "")
     page.table(
@@ -202,7 +202,7 @@ def _split_cells(split: Split | None) -> tuple[Text, Text, Text]:
     return tuple(_number(seconds(part)) for part in (split.db_s, split.model_s, split.other_s))  # type: ignore[return-value]  # three in, three out
 
 
-def _slow(report: Report, page: _Page) -> None:
+def _slow(report: Report, page: Page) -> None:
     slow, limit = report.slow, threshold(report.slow.threshold_s)
     if not slow.requests:
         page.title("Slow requests", f"none took {limit} or longer")
@@ -237,7 +237,7 @@ def _shown(shown: int, total: int, what: str) -> str:
     return f"{count(total)} {what}" + (f", the {shown} longest" if shown < total else "")
 
 
-def _repeated(report: Report, page: _Page) -> None:
+def _repeated(report: Report, page: Page) -> None:
     found = report.repeated
     what = f"one statement sent {found.min_repeats} times or more in a request"
     if not found.shown:
@@ -257,7 +257,7 @@ def _repeated(report: Report, page: _Page) -> None:
         page.line(f"    trace {item.trace_id}", "dim")
 
 
-def _money(report: Report, page: _Page) -> None:
+def _money(report: Report, page: Page) -> None:
     whole = report.totals.cost_usd
     if any(item.tenant is not None for item in report.tenants):
         page.title("Cost by tenant")
@@ -306,7 +306,7 @@ def _spent(usage: Usage, whole: float | None) -> tuple[Text, ...]:
     )
 
 
-def _totals(report: Report, page: _Page) -> None:
+def _totals(report: Report, page: Page) -> None:
     usage = report.totals
     retries = None
     if usage.model_attempts is not None:

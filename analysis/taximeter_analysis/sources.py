@@ -1,0 +1,106 @@
+"""Where a report comes from when a command says A or B: a span store or a saved report, one or several.
+
+``demo-output/report.json`` is a saved report, ``spans/`` a store; ``a1.json,a2.json,a3.json`` are three
+runs of the same thing, ``spans/@1h..30m`` a window of a store, ``spans/@version=1.4`` one version of
+the service. Also the options that choose a store and a window, for all commands that read one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from taximeter_analysis.model import Report
+from taximeter_analysis.report import report
+from taximeter_analysis.saved import load_report
+from taximeter_analysis.store import open_store
+from taximeter_analysis.window import Filters, parse_instant
+
+STORE_VARIABLE = "TAXIMETER_STORE"
+DEFAULT_STORE = "taximeter-data/store"  # where the collector's built-in configuration puts it
+
+_KEYS = ("version", "service", "tenant")
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Add ``--store``, ``--since``, ``--until``, ``--service``, ``--tenant``, ``--service-version``."""
+    parser.add_argument(
+        "--store",
+        metavar="DIR",
+        default=os.environ.get(STORE_VARIABLE) or DEFAULT_STORE,
+        help=f"the collector's span store (default: ${STORE_VARIABLE}, else ./{DEFAULT_STORE})",
+    )
+    parser.add_argument("--since", metavar="WHEN", help="only requests that started then or later")
+    parser.add_argument("--until", metavar="WHEN", help="only requests that started before then")
+    parser.add_argument("--service", metavar="NAME", help="only this service.name")
+    parser.add_argument("--tenant", metavar="NAME", help="only this tenant's requests")
+    parser.add_argument("--service-version", metavar="NAME", help="only this service.version")
+
+
+def filters_of(args: argparse.Namespace, now: float) -> Filters:
+    """The filters that `add_selection`'s options ask for.
+
+    Raises:
+        ValueError: an instant that cannot be read, or an empty window.
+    """
+    instants = {}
+    for name in ("since", "until"):
+        text = getattr(args, name)
+        try:
+            instants[name] = None if text is None else parse_instant(text, now)
+        except ValueError as error:
+            raise ValueError(f"--{name}: {error}") from None
+    return Filters(instants["since"], instants["until"], args.service, args.tenant, args.service_version)
+
+
+def read_runs(text: str, now: float, blocks: int = 1) -> list[Report]:
+    """The reports that one argument names: one a run, or one a block of time where ``blocks`` is more.
+
+    Raises:
+        ValueError: something in it that cannot be understood, or no saved report.
+        StoreError: a store that cannot be read.
+    """
+    return [found for part in text.split(",") for found in _read(part.strip(), now, blocks)]
+
+
+def _read(part: str, now: float, blocks: int) -> list[Report]:
+    place, _, choice = part.partition("@")
+    path = Path(place)
+    if path.is_file():
+        if choice:
+            raise ValueError(f"{part}: a saved report has its window already; leave out @{choice}")
+        return [load_report(path)]
+    filters = _choice(choice, part, now)
+    with open_store(path) as store:
+        whole = report(store, filters, now=now)
+        if blocks <= 1:
+            return [whole]
+        first, length = whole.window.first, whole.window.observed_s / blocks
+        found = []
+        for number in range(blocks):
+            since = first + number * length
+            until = first + (number + 1) * length if number < blocks - 1 else whole.window.last + 1e-3
+            each = Filters(since, until, filters.service, filters.tenant, filters.version)
+            found.append(report(store, each, now=now))
+        return found
+
+
+def _choice(text: str, part: str, now: float) -> Filters:
+    if not text:
+        return Filters()
+    if ".." in text:
+        since, until = text.split("..", 1)
+        return Filters(
+            parse_instant(since, now) if since else None, parse_instant(until, now) if until else None
+        )
+    name, _, value = text.partition("=")
+    if name not in _KEYS or not value:
+        raise ValueError(
+            f"{part}: {text!r} is no choice; write @SINCE..UNTIL, or @version=, @service= or @tenant="
+        )
+    return Filters(
+        version=value if name == "version" else None,
+        service=value if name == "service" else None,
+        tenant=value if name == "tenant" else None,
+    )

@@ -1,0 +1,117 @@
+"""The order statistics that a report keeps: equal to sorting everything, and their bounds hold."""
+
+from __future__ import annotations
+
+import math
+import random
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from taximeter_analysis import Report, Store, open_store, ranks, report
+from taximeter_analysis.inference import distributions, quantiles
+from tests.analysis.stores import Builder
+
+
+def binomial_upper(k: int, n: int, p: Fraction) -> float:
+    """P(Bin(n, p) >= k) in exact fractions."""
+    return float(sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k, n + 1)))
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "p"), [(1, 59, "1/20"), (3, 50, "1/20"), (29, 60, "1/2"), (199, 200, "99/100")]
+)
+def test_binomial_tail_equals_exact_fractions(k: int, n: int, p: str) -> None:
+    share = Fraction(p)
+    assert distributions.binomial_at_least(k, n, float(share)) == pytest.approx(
+        binomial_upper(k, n, share), rel=1e-9
+    )
+
+
+def test_student_t_equals_the_tables() -> None:
+    assert distributions.t_quantile(0.95, 5) == pytest.approx(2.015048, abs=1e-5)
+    assert distributions.t_quantile(0.975, 10) == pytest.approx(2.228139, abs=1e-5)
+    assert distributions.t_quantile(0.95, math.inf) == pytest.approx(1.644854, abs=1e-5)
+
+
+def test_a_confidence_bound_needs_59_requests_for_p95_and_299_for_p99() -> None:
+    assert (quantiles.needed(0.5), quantiles.needed(0.95), quantiles.needed(0.99)) == (5, 59, 299)
+    for q, needs in ((0.95, 59), (0.99, 299)):
+        assert quantiles.ranked(q, range(1, needs + 1)).high == needs
+        assert quantiles.ranked(q, range(1, needs)).high is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 58, 59, 300, 2000, 30_000])
+@pytest.mark.parametrize("q", ranks.QUANTILES)
+def test_kept_ranks_hold_the_quantile_and_all_of_its_bootstrap(q: float, count: int) -> None:
+    values = [float(number) for number in range(1, count + 1)]
+    kept = quantiles.ranked(q, values)
+    assert kept.value == math.ceil(Fraction(str(q)) * count)
+    assert len(kept.values) <= 102
+    assert [values[kept.first - 1 + kept.step * i] for i in range(len(kept.values))] == list(kept.values)
+    assert math.fsum(quantiles.weights(kept)) == pytest.approx(1)
+
+
+def test_bounds_hold_as_often_as_they_say() -> None:
+    """Uniform durations: the true P95 is 0.95. Each bound must be right in 95 of 100 samples or more."""
+    dice = random.Random(3)
+    right = {"low": 0, "high": 0}
+    for _ in range(600):
+        kept = quantiles.ranked(0.95, sorted(dice.random() for _ in range(200)))
+        assert kept.low is not None
+        assert kept.high is not None
+        right["low"] += kept.low <= 0.95
+        right["high"] += kept.high >= 0.95
+    assert min(right.values()) >= 0.95 * 600 - 3 * math.sqrt(600 * 0.05 * 0.95)
+    assert max(right.values()) < 600  # bounds that never fail would be too wide to be of use
+
+
+def test_the_exact_bootstrap_equals_a_resampled_one() -> None:
+    dice = random.Random(5)
+    before = sorted(dice.lognormvariate(0, 0.8) for _ in range(300))
+    after = sorted(dice.lognormvariate(0.1, 0.8) for _ in range(300))
+    exact = quantiles.shift(quantiles.ranked(0.95, before), quantiles.ranked(0.95, after))
+    rank, times, not_higher = math.ceil(0.95 * 300), 3000, 0
+    for _ in range(times):
+        one = sorted(dice.choices(before, k=300))[rank - 1]
+        other = sorted(dice.choices(after, k=300))[rank - 1]
+        not_higher += other <= one
+    assert exact.p_not_higher == pytest.approx(not_higher / times, abs=4 * math.sqrt(0.25 / times))
+
+
+def test_every_route_and_the_whole_equal_plain_python(hotel_report: Report, hotel_rows: Builder) -> None:
+    everything = sorted(row["duration_ns"] / 1e9 for row in hotel_rows.requests)
+    assert hotel_report.ranked == tuple(quantiles.ranked(q, everything) for q in ranks.QUANTILES)
+    for route in hotel_report.routes:
+        durations = sorted(
+            row["duration_ns"] / 1e9
+            for row in hotel_rows.requests
+            if (row["http_method"], row["http_route"]) == (route.method, route.route)
+        )
+        assert route.ranked == tuple(quantiles.ranked(q, durations) for q in ranks.QUANTILES)
+        assert [sample.value for sample in route.ranked] == [
+            route.latency.p50, route.latency.p95, route.latency.p99,
+        ]  # fmt: skip
+
+
+def test_spread_is_the_standard_deviation_over_requests(hotel_report: Report, hotel_rows: Builder) -> None:
+    [chat] = [route for route in hotel_report.routes if route.label == "POST /hotels/{hotel}/chat"]
+    tokens = [row["input_tokens"] for row in hotel_rows.requests if row["http_route"] == chat.route]
+    mean = sum(tokens) / len(tokens)
+    expected = math.sqrt(sum((value - mean) ** 2 for value in tokens) / (len(tokens) - 1))
+    assert chat.spread.input_tokens == pytest.approx(expected)
+
+
+def test_no_requests_no_ranks(tmp_path: Path) -> None:
+    build = Builder()
+    build.db(None, 0, 1, "SELECT 1")
+    with open_store(build.write(tmp_path)) as store:
+        found = report(store)
+        assert (found.ranked, found.routes) == ((), ())
+        assert found.spread.db_calls is None
+
+
+def test_nothing_is_left_in_the_database(hotel_store: Store) -> None:
+    report(hotel_store)
+    assert ("sorted",) not in hotel_store.rows("SELECT table_name FROM duckdb_tables()")
