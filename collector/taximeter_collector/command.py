@@ -13,8 +13,12 @@ import importlib.util
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taximeter_collector.errors import CollectorError, ConfigError
+
+if TYPE_CHECKING:
+    from taximeter_collector.config.loader import CollectorConfig
 
 #: What runs without --config: OTLP in; the span store, Prometheus and a health check out.
 DEFAULT_CONFIG = Path(__file__).with_name("default.yaml")
@@ -36,7 +40,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     run = actions.add_parser("run", help="receive, store and export telemetry until stopped")
     validate = actions.add_parser("validate", help="check a configuration and start nothing")
-    for action in (run, validate):
+    letters = actions.add_parser(
+        "dead-letters",
+        help="list what no destination took, or send it again",
+        description="What a destination refused for good lies in <data directory>/dead-letters. `replay` "
+        "sends it to that exporter again (after its cause is mended); a running collector is not disturbed. "
+        "Exit code 1: something was refused again and is still there.",
+    )
+    letters.add_argument("what", choices=("list", "replay"))
+    letters.add_argument("exporters", nargs="*", metavar="EXPORTER", help="of these exporters only")
+    for action in (run, validate, letters):
         action.add_argument(
             "--config",
             type=Path,
@@ -45,12 +58,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
             help="configuration in the official collector's YAML; repeat to merge files; "
             f"default: the built-in {DEFAULT_CONFIG}",
         )
-    run.add_argument(
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        help="where the log is kept, if the file_storage extension does not say; default ./taximeter-data",
-    )
+    for action in (run, letters):
+        action.add_argument(
+            "--data-dir",
+            type=Path,
+            metavar="DIR",
+            help="where the data is kept, if file_storage does not say; default ./taximeter-data",
+        )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -67,6 +81,8 @@ def main(args: argparse.Namespace) -> int:
                 sys.stderr.write(f"note: {note}\n")
             sys.stdout.write(f"{', '.join(map(str, files))}: valid, {len(config.pipelines)} pipelines\n")
             return 0
+        if args.action == "dead-letters":
+            return _dead_letters(config, args)
         logging.basicConfig(
             level=config.telemetry.log_level,
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -81,6 +97,17 @@ def main(args: argparse.Namespace) -> int:
         sys.stderr.write(f"taximeter collector: {error}\n")
         return error.exit_code
     return 0
+
+
+def _dead_letters(config: CollectorConfig, args: argparse.Namespace) -> int:
+    from taximeter_collector.replay import listing, replay  # noqa: PLC0415
+
+    if args.what == "list":
+        sys.stdout.write(listing(config, args.data_dir) + "\n")
+        return 0
+    left = replay(config, args.data_dir, args.exporters)
+    sys.stdout.write(f"{left} requests were refused again\n" if left else "every letter was delivered\n")
+    return 1 if left else 0
 
 
 def _require_extra() -> None:

@@ -12,7 +12,20 @@ import fcntl
 import os
 from pathlib import Path
 
+from taximeter_collector.config.loader import CollectorConfig
 from taximeter_collector.errors import StartError
+
+DEFAULT_DATA_DIRECTORY = Path("taximeter-data")
+
+#: What the log leaves free on its disk, so that cursors can move and exporters finish: without it
+#: a full disk could not even be emptied. A tenth of the disk where that is less.
+RESERVE_BYTES = 64 << 20
+
+
+def room(path: Path, reserve: int = RESERVE_BYTES) -> int:
+    """Bytes free on the disk of ``path`` beyond the reserve; negative when that is touched."""
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize - min(reserve, disk.f_blocks * disk.f_frsize // 10)
 
 
 class DataDirectory:
@@ -43,17 +56,22 @@ class DataDirectory:
     def log(self, signal: str) -> Path:
         return self.path / "log" / f"{signal}.sqlite"
 
-    def state(self, name: str) -> Path:
-        folder = self.path / "state"
-        folder.mkdir(exist_ok=True)
-        return folder / f"{file_name(name)}.sqlite"
-
-    def dead_letters(self) -> Path:
-        return self.path / "dead-letters"
-
     def close(self) -> None:
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
+
+
+def data_directory(config: CollectorConfig, data_dir: Path | None) -> Path:
+    """Where the data lies: ``file_storage`` says, else ``--data-dir``, else the default."""
+    storage = config.extension("file_storage")
+    return Path((storage and storage.values["directory"]) or data_dir or DEFAULT_DATA_DIRECTORY)
+
+
+def state_file(directory: Path, name: str) -> Path:
+    """Where the exporter ``name`` keeps its checkpoint."""
+    folder = directory / "state"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{file_name(name)}.sqlite"
 
 
 def file_name(component: str) -> str:

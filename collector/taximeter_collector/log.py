@@ -9,7 +9,8 @@ One file per signal, ``<directory>/log/<signal>.sqlite``. Invariants:
 3. A request whose payload was stored within the last 10 minutes is acknowledged and not
    stored again. Its digest outlives the payload: trimming does not open the window.
 4. A row is deleted only when every registered cursor has passed it.
-5. The log never drops: beyond ``max_bytes`` of untrimmed payload, ``append`` refuses.
+5. The log never drops: beyond ``max_bytes`` of untrimmed payload, or when the disk has no more
+   than its reserve left, ``append`` refuses. Cursors still move then: they live on the reserve.
 
 On-disk format, version 1 (tables)::
 
@@ -42,6 +43,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from taximeter_collector.directory import room
 from taximeter_collector.errors import Refusal, StartError
 
 FORMAT = 1
@@ -171,6 +173,15 @@ class Log:
                 "log_full",
                 f"the log holds {self._bytes} bytes not yet exported, limit {self.max_bytes}: "
                 "see otelcol_exporter_queue_size for the exporter that is behind",
+                retryable=True,
+                retry_after_s=5,
+            )
+        free = room(self.path.parent)
+        if free < len(payload):
+            raise Refusal(
+                "disk_full",
+                f"the disk of {self.path.parent} has {max(0, free)} bytes left beyond its reserve: free some "
+                "space there, or let the exporters catch up (otelcol_exporter_queue_size)",
                 retryable=True,
                 retry_after_s=5,
             )

@@ -13,15 +13,17 @@ import logging
 import os
 import resource
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from taximeter_collector.config.loader import CollectorConfig, Component, Pipeline
-from taximeter_collector.directory import DataDirectory
+from taximeter_collector.directory import DataDirectory, data_directory
 from taximeter_collector.errors import StartError
 from taximeter_collector.export.base import LOCAL_BACKOFF, Backoff, Exporter, Origin
 from taximeter_collector.export.dead_letters import DeadLetters
+from taximeter_collector.export.make import make_exporter
 from taximeter_collector.export.pump import Pump, cursor_name, drain
 from taximeter_collector.listen import HttpServer, Scope, bind, page
 from taximeter_collector.log import Log
@@ -33,7 +35,6 @@ from taximeter_collector.receive.http import otlp_http
 from taximeter_collector.receive.intake import Intake
 from taximeter_collector.signals import SIGNALS, Signal
 
-DEFAULT_DATA_DIRECTORY = Path("taximeter-data")
 _DRAIN_S = 10.0
 _logger = logging.getLogger(__name__)
 
@@ -44,8 +45,7 @@ class Service:
     def __init__(self, config: CollectorConfig, data_dir: Path | None) -> None:
         self._config = config
         storage = config.extension("file_storage")
-        chosen = (storage and storage.values["directory"]) or data_dir or DEFAULT_DATA_DIRECTORY
-        path = Path(chosen)
+        path = data_directory(config, data_dir)
         if storage and not storage.values["create_directory"] and not path.is_dir():
             raise StartError(f"extensions.{storage.id}.directory: {path} does not exist: create it")
         self._max_bytes = (storage.values["max_size_mib"] if storage else 1024) << 20
@@ -67,7 +67,13 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         try:
-            await self._start()
+            try:
+                await self._start()
+            except (OSError, sqlite3.Error) as error:  # mostly a full disk
+                raise StartError(
+                    f"the data directory {self._directory.path} cannot be written ({error}): "
+                    "free some space or make it writable"
+                ) from error
             _logger.info("ready; data in %s", self._directory.path.resolve())
             await self._until_stopped()
         finally:
@@ -88,7 +94,7 @@ class Service:
         self._own.read_from(self._gauges)
         self._open_logs()
         for name in dict.fromkeys(name for p in self._config.pipelines for name in p.exporters):
-            self._exporters[name] = self._exporter(self._config.exporters[name])
+            self._exporters[name] = make_exporter(self._config, name, self._directory.path, self._own)
         for exporter in self._exporters.values():
             await exporter.start()
         for log in self._logs.values():
@@ -145,33 +151,6 @@ class Service:
                         "%s is no longer configured: it gives up %d requests of the log", cursor, lag
                     )
 
-    def _exporter(self, component: Component) -> Exporter:
-        # Imported when used: together they are half of the time a start takes.
-        name, values = component.id, component.values
-        match component.type:
-            case "otlp_grpc":
-                from taximeter_collector.export.otlp_grpc import OtlpGrpcExporter  # noqa: PLC0415
-
-                return OtlpGrpcExporter(name, values)
-            case "otlp_http":
-                from taximeter_collector.export.otlp_http import OtlpHttpExporter  # noqa: PLC0415
-
-                return OtlpHttpExporter(name, values)
-            case "prometheus":
-                from taximeter_collector.prometheus.exporter import PrometheusExporter  # noqa: PLC0415
-
-                pipelines = [p.id for p in self._config.pipelines if name in p.exporters]
-                return PrometheusExporter(name, values, self._directory.state(name), pipelines, self._own)
-            case "span_store":
-                from taximeter_collector.store.writer import SpanStoreExporter  # noqa: PLC0415
-
-                return SpanStoreExporter(name, values, self._own)
-            case "debug":
-                from taximeter_collector.export.debug import DebugExporter  # noqa: PLC0415
-
-                return DebugExporter(name)
-        raise AssertionError(component.type)
-
     def _pump(self, pipeline: Pipeline, exporter: str) -> Pump:
         log = self._logs[pipeline.signal]
         values = self._config.exporters[exporter].values
@@ -190,7 +169,7 @@ class Service:
             pipeline.receivers,
             self._exporters[exporter],
             backoff=Backoff.of(retry) if retry else LOCAL_BACKOFF,
-            dead_letters=DeadLetters(self._directory.dead_letters(), pipeline.signal, pipeline.id, exporter),
+            dead_letters=DeadLetters(self._directory.path, pipeline.signal, pipeline.id, exporter),
             own=self._own,
             **batching,
         )

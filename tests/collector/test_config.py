@@ -278,3 +278,30 @@ def test_the_built_in_configuration_runs(tmp_path: Path, monkeypatch: pytest.Mon
 def test_without_a_file_the_built_in_configuration_is_meant() -> None:
     result = run("validate")
     assert (result.returncode, result.stdout) == (0, f"{DEFAULT_CONFIG}: valid, 2 pipelines\n")
+
+
+def test_a_key_that_is_there_twice_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("receivers: {}\nreceivers: {}\n")
+    with pytest.raises(ConfigError, match=r"c.yaml, line 2, column 1: the key `receivers` is there twice"):
+        load([path])
+
+
+def test_a_variable_keeps_its_text_where_a_text_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "receivers: {otlp: {protocols: {grpc: }}}\n"
+        "exporters: {otlp: {endpoint: 'x:1', headers: {key: '${env:KEY}'}, tls: {insecure: '${env:ON}'}}}\n"
+        "service: {pipelines: {traces: {receivers: [otlp], exporters: [otlp]}}}\n"
+    )
+    values = load([path], {"KEY": "0123", "ON": "true"}).exporters["otlp"].values
+    assert (values["headers"], values["tls"]["insecure"]) == ({"key": "0123"}, True)
+
+
+@pytest.mark.parametrize("unit", ["mib", "percentage"])
+def test_a_spike_as_large_as_the_limit_would_refuse_everything(tmp_path: Path, unit: str) -> None:
+    text = f"processors: {{memory_limiter: {{check_interval: 1s, limit_{unit}: 50, spike_limit_{unit}: 50}}}}"
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD + text)
+    with pytest.raises(ConfigError, match=f"spike_limit_{unit}: 50 is not less than limit_{unit} 50"):
+        load([path])

@@ -135,3 +135,17 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path: Path) -> None:
     Log(path, "traces")._writer.execute("UPDATE meta SET value='99' WHERE key='format'")
     with pytest.raises(StartError, match="has format 99 for traces; this release reads format 1"):
         Log(path, "traces")
+
+
+async def test_the_disks_reserve_is_left_to_the_cursors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = opened(tmp_path)
+    await log.append(b"x" * 100, 1, "otlp")
+    monkeypatch.setattr("taximeter_collector.log.room", lambda path: 50)
+    with pytest.raises(Refusal, match="50 bytes left beyond its reserve") as refused:
+        await log.append(b"y" * 100, 1, "otlp")
+    assert (refused.value.reason, refused.value.retryable) == ("disk_full", True)
+    await log.move("c", 1)
+    assert log.bytes_stored == 0
+    await log.close()

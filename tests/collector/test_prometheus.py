@@ -136,6 +136,15 @@ def test_cumulative_points_replace_and_replays_change_nothing() -> None:
     }
 
 
+def test_a_point_from_the_future_does_not_outrank_all_that_follow() -> None:
+    made = state()
+    early, late = points(c=3), points(c=5)
+    early.resource_metrics[0].scope_metrics[0].metrics[0].sum.data_points[0].time_unix_nano += 10**18
+    made.apply(early, time.time_ns() - 60 * 10**9)
+    made.apply(late, time.time_ns())
+    assert shown(made)["c_total"] == 5
+
+
 def test_delta_points_are_added() -> None:
     made = state()
     for _ in range(3):

@@ -19,6 +19,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
+from taximeter_collector.errors import Refusal
+from taximeter_collector.receive.encoding import from_json
 from tests.collector.support import (
     Collector,
     GrpcBackend,
@@ -137,6 +139,8 @@ def test_a_repeated_request_counts_once(running: Collector, backend: tuple[GrpcB
         (b"no zstd", {"content_encoding": "zstd"}, 400, "malformed", "is not valid zstd"),
         (b"{", {"content_type": "application/json"}, 400, "malformed", "in JSON"),
         (b'{"resourceSpans": 3}', {"content_type": "application/json"}, 400, "malformed", "in JSON"),
+        (b"1", {"content_type": "application/json"}, 400, "malformed", "it is a int, not an object"),
+        (gzip.compress(b"") * 2000, {"content_encoding": "gzip"}, 400, "malformed", "more than 1024 members"),
         (b"[" * 100_000, {"content_type": "application/json"}, 400, "malformed", "in JSON"),
         (b"x" * ((1 << 20) + 1), {}, 413, "too_large", "larger than 1048576 bytes"),
         (gzip.compress(bytes(60 << 20), 1), {"content_encoding": "gzip"}, 413, "too_large", "decompressed"),
@@ -205,3 +209,8 @@ def test_grpc_refusals(running: Collector) -> None:
         answer = stub.Export(trace_service_pb2.ExportTraceServiceRequest())
         assert answer == trace_service_pb2.ExportTraceServiceResponse()
     assert running.healthy()
+
+
+def test_a_json_body_of_very_many_objects_is_refused_before_it_is_built() -> None:
+    with pytest.raises(Refusal, match="more than 600000 objects and lists"):
+        from_json(b"[" + b"{}," * 600_000 + b"{}]", trace_service_pb2.ExportTraceServiceRequest)

@@ -18,7 +18,7 @@ from taximeter_collector.log import Batch, Row
 from taximeter_collector.own_metrics import OwnMetrics
 from taximeter_collector.signals import SIGNALS
 from taximeter_collector.store import writer
-from taximeter_collector.store.rows import ACCOUNT_COLUMNS, SPAN_COLUMNS, rows_of
+from taximeter_collector.store.rows import ACCOUNT_COLUMNS, MAX_ATTRIBUTES, MAX_TEXT, SPAN_COLUMNS, rows_of
 from taximeter_collector.store.schema import REQUESTS, SPANS
 from taximeter_collector.store.window import RecentKeys
 from taximeter_collector.store.writer import SpanStoreExporter
@@ -50,6 +50,18 @@ def one_span(kind: int = 2, status: int = 0, **attributes: Any) -> Any:
 def rows(request: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
     spans, requests, _ = rows_of(request, lambda key: True)
     return spans[0], requests[0] if requests else None
+
+
+def test_what_a_stranger_makes_huge_is_cut() -> None:
+    many: dict[str, Any] = {f"k{n}": "v" for n in range(MAX_ATTRIBUTES + 50)}
+    request = one_span(**{"db.query.text": "x" * 50_000, "a": "y" * 50_000, **many})
+    request.resource_spans[0].resource.attributes[0].value.string_value = "z" * 50_000
+    span, account = rows(request)
+    texts = [span["service"], span["db_statement"], dict(span["attributes"])["a"]]
+    assert [len(text) for text in texts] == [MAX_TEXT] * 3
+    assert len(span["attributes"]) == MAX_ATTRIBUTES
+    assert account is not None
+    assert len(account["service"]) == MAX_TEXT
 
 
 def test_the_tables_of_names_match_the_schema() -> None:

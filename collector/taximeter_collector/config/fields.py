@@ -21,6 +21,14 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, 
 
 
 @dataclass(frozen=True)
+class Expanded:
+    """What ``${env:NAME}`` stood for, alone in a value: as text (``0123``) and as YAML reads it (``83``)."""
+
+    text: str
+    value: Any
+
+
+@dataclass(frozen=True)
 class Key:
     """One key. ``no_effect`` says why an official key is accepted although nothing reads it."""
 
@@ -55,6 +63,8 @@ def nearest(name: str, valid: Collection[str]) -> str:
 
 def read_section(section: Section, value: Any, path: str, notes: Notes) -> dict[str, Any]:
     """Read a mapping into plain values, defaults filled in; raises :class:`ConfigError`."""
+    if isinstance(value, Expanded):
+        value = value.value
     if value is None:
         value = {}
     if not isinstance(value, dict):
@@ -73,13 +83,24 @@ def read_section(section: Section, value: Any, path: str, notes: Notes) -> dict[
         if isinstance(spec, Section):
             absent = spec.optional and key not in value
             result[key] = None if absent else read_section(spec, value.get(key), where, notes)
-        elif value.get(key) is None:
+        elif (given := _typed(value.get(key), spec.read)) is None:
             result[key] = spec.default
         else:
-            result[key] = spec.read(value[key], where)
+            result[key] = spec.read(given, where)
             if spec.no_effect:
                 notes.lines.append(f"{where} has no effect: {spec.no_effect}")
     return result
+
+
+def _typed(value: Any, read: Reader) -> Any:
+    """Variables inside a value resolved to the type that ``read`` wants."""
+    if isinstance(value, Expanded):
+        return value.text if read is text and value.value is not None else value.value
+    if isinstance(value, dict):
+        return {k: _typed(v, text if read is text_map else read) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_typed(v, text if read is names else read) for v in value]
+    return value
 
 
 def wrong(path: str, value: Any, wanted: str) -> ConfigError:

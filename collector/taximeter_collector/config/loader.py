@@ -23,7 +23,7 @@ from taximeter_collector.config.components import (
     KINDS,
     REQUIRED,
 )
-from taximeter_collector.config.fields import Notes, nearest, read_section, wrong
+from taximeter_collector.config.fields import Expanded, Notes, nearest, read_section, wrong
 from taximeter_collector.config.official import OFFICIAL
 from taximeter_collector.config.service import TELEMETRY, Telemetry, read_telemetry
 from taximeter_collector.errors import ConfigError
@@ -119,7 +119,7 @@ def parse(document: Mapping[str, Any]) -> CollectorConfig:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text())
+        document = yaml.load(path.read_text(), _Loader)  # noqa: S506  (a SafeLoader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -133,6 +133,21 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: is empty or no mapping; it needs receivers, exporters and service")
     return document
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice: YAML would let the second win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key `{key.value}` is there twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +174,12 @@ def _expand(value: Any, path: str, environment: Mapping[str, str]) -> Any:
     expanded = _VARIABLE.sub(replace, value)
     whole = _VARIABLE.fullmatch(value)
     if whole and whole.group(0) != "$$":
-        return yaml.safe_load(expanded)  # a value that is one variable has that variable's type
+        # A value that is one variable has that variable's type; where a text is wanted, its text.
+        try:
+            parsed = yaml.safe_load(expanded)
+        except yaml.YAMLError:
+            return expanded
+        return parsed if isinstance(parsed, str | dict | list) else Expanded(expanded, parsed)
     return expanded
 
 
@@ -224,6 +244,13 @@ def _check(type_: str, values: dict[str, Any], path: str) -> None:
             raise ConfigError(f"{path}.check_interval: must be greater than 0, such as 1s")
         if not values["limit_mib"] and not values["limit_percentage"]:
             raise ConfigError(f"{path}.limit_mib: set limit_mib or limit_percentage")
+        for unit in ("mib", "percentage"):
+            limit, spike = values[f"limit_{unit}"], values[f"spike_limit_{unit}"]
+            if limit and spike >= limit:
+                raise ConfigError(
+                    f"{path}.spike_limit_{unit}: {spike} is not less than limit_{unit} {limit}: "
+                    "every request would be refused"
+                )
     if type_ == "batch" and 0 < values["send_batch_max_size"] < values["send_batch_size"]:
         raise ConfigError(
             f"{path}.send_batch_max_size: {values['send_batch_max_size']} is less than "

@@ -7,30 +7,47 @@ One file per pipeline and exporter, ``dead-letters/<pipeline>+<exporter>.dead``,
     payload  ``size`` bytes: the serialised Export*ServiceRequest
 
 Appended and fsynced before the cursor moves on. A record cut short by a crash is the last
-one and is repeated after the restart, so a reader stops at it and loses nothing.
+one and is repeated after the restart, so a reader stops at it and loses nothing. A file that
+has reached :data:`MAX_BYTES` takes no more: the exporter then waits, as for a full disk, until
+somebody replays or removes it, because dropping what was acknowledged is nobody's wish.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from taximeter_collector.directory import file_name
 from taximeter_collector.log import Row
 
+MAX_BYTES = 1 << 30
+SUFFIX = ".dead"
+
 
 class DeadLetters:
     """Append-only; opened when the first letter comes."""
 
-    def __init__(self, folder: Path, signal: str, pipeline: str, exporter: str) -> None:
-        self.path = folder / f"{file_name(pipeline)}+{file_name(exporter)}.dead"
+    def __init__(
+        self, directory: Path, signal: str, pipeline: str, exporter: str, *, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self.path = directory / "dead-letters" / f"{file_name(pipeline)}+{file_name(exporter)}{SUFFIX}"
+        self._max_bytes = max_bytes
+        self._end: tuple[int, int] | None = None  # inode of the file, and where its whole records end
         self._about = {"signal": signal, "pipeline": pipeline, "exporter": exporter}
+
+    @classmethod
+    def of(cls, directory: Path, header: Mapping[str, Any]) -> DeadLetters:
+        """The file that a letter with this header belongs to."""
+        return cls(directory, header["signal"], header["pipeline"], header["exporter"])
 
     def write(self, row: Row, reason: str) -> None:
         """Append one request durably; raises OSError."""
@@ -46,14 +63,39 @@ class DeadLetters:
                 "crc32": zlib.crc32(row.payload),
             }
         ).encode()
+        record = struct.pack(">I", len(header)) + header + row.payload
         self.path.parent.mkdir(exist_ok=True)
-        whole = _end_of_whole_records(self.path)
-        with self.path.open("r+b" if self.path.exists() else "wb") as file:
+        with _alone(self.path.parent), self.path.open("r+b" if self.path.exists() else "wb") as file:
+            inode, size = os.fstat(file.fileno()).st_ino, os.fstat(file.fileno()).st_size
+            if self._end is None or self._end[0] != inode or size < self._end[1]:
+                self._end = (inode, _end_of_whole_records(self.path))  # the first, or the file was taken
+            whole = self._end[1]
+            if whole and whole + len(record) > self._max_bytes:
+                raise OSError(
+                    errno.EDQUOT,
+                    f"it holds {whole} bytes, limit {self._max_bytes}: replay it "
+                    "(taximeter collector dead-letters replay) or move it away",
+                )
             file.truncate(whole)
             file.seek(whole)
-            file.write(struct.pack(">I", len(header)) + header + row.payload)
+            file.write(record)
             file.flush()
             os.fsync(file.fileno())
+        self._end = (inode, whole + len(record))
+
+
+def take(path: Path, name: str) -> Path:
+    """Rename a file of letters so that no writer has it any more; returns its new path."""
+    with _alone(path.parent):
+        return path.rename(path.with_name(name))
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time has the folder: the collector that writes, or a replay that takes a file."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def read(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:

@@ -28,6 +28,7 @@ _CUMULATIVE = 2  # AggregationTemporality; delta is 1
 _DELTA = 1
 _NO_RECORDED_VALUE = 1  # DataPointFlags
 _REMEMBER_ENDED_NS = 24 * 3600 * 10**9
+_CLOCK_TOLERANCE_NS = 30 * 10**9
 _VALID_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _TARGET = Family("target_info", "info", "Target metadata")
 
@@ -179,14 +180,16 @@ class State:
             self._end(key, received_ns)
             return
         old = self.series.get(family.name, {}).get(labels)
-        if old is not None and not delta and point.time_unix_nano <= old.time_ns:
+        # A sender's clock may be wrong: one point from next year must not outrank all that follow.
+        time_ns = min(point.time_unix_nano, received_ns + _CLOCK_TOLERANCE_NS)
+        if old is not None and not delta and time_ns <= old.time_ns:
             old.received_ns = max(old.received_ns, received_ns)
             return
         series = self._get(key)
         if old is None and self._is_birth(family, key, point.start_time_unix_nano):
             series.born_ns = received_ns
         series.received_ns = max(series.received_ns, received_ns)
-        series.time_ns = max(series.time_ns, point.time_unix_nano)
+        series.time_ns = max(series.time_ns, time_ns)
         series.start_ns = point.start_time_unix_nano
         if family.kind == "histogram":
             _histogram(series, point, delta)

@@ -8,7 +8,6 @@ everything behind the door knows one form.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import zlib
 from typing import Any
@@ -22,6 +21,8 @@ PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 ENCODINGS = ("gzip", "deflate", "zlib", "zstd", "identity")
 _CHUNK = 256 << 10
+_MAX_MEMBERS = 1024  # every further gzip member copies what is left: a million empty ones would take hours
+_MAX_CONTAINERS = 600_000  # of a JSON body: each costs Python a hundred bytes, and its sender one
 
 
 def decompress(body: bytes, encoding: str, limit: int) -> bytes:
@@ -60,8 +61,11 @@ def too_large(limit: int, what: str) -> Refusal:
 
 def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
     pieces = []
-    size = 0
+    size = members = 0
     while body:  # gzip may have several members
+        members += 1
+        if members > _MAX_MEMBERS:
+            raise EOFError(f"it has more than {_MAX_MEMBERS} members")
         stream = zlib.decompressobj(wbits)
         while not stream.eof:
             piece = stream.decompress(body, _CHUNK)
@@ -79,9 +83,13 @@ def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
 def from_json(body: bytes, kind: type[Message]) -> bytes:
     """OTLP/JSON as serialised protobuf; unknown fields are ignored, as OTLP demands."""
     try:
+        if body.count(b"{") + body.count(b"[") > _MAX_CONTAINERS:
+            raise ValueError(f"it has more than {_MAX_CONTAINERS} objects and lists: send smaller batches")
         document = _ids_to_base64(json.loads(body))
+        if not isinstance(document, dict):
+            raise ValueError(f"it is a {type(document).__name__}, not an object")
         return json_format.ParseDict(document, kind(), ignore_unknown_fields=True).SerializeToString()
-    except (ValueError, RecursionError, json_format.ParseError, binascii.Error) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, json_format.ParseError) as error:
         message = f"the body ({len(body)} bytes) is not a valid {kind.DESCRIPTOR.name} in JSON ({error})"
         raise Refusal("malformed", message, retryable=False) from error
 

@@ -1,12 +1,15 @@
 """OTLP spans as rows of the span store: promoted attributes to columns, the rest to one map.
 
 A promoted attribute whose value does not fit its column (a text where a number belongs)
-stays in the map, as text: nothing is lost, and nothing wrong is counted.
+stays in the map, as text: nothing is lost, and nothing wrong is counted. Texts are cut at
+:data:`MAX_TEXT` characters and a span keeps :data:`MAX_ATTRIBUTES`: a stranger's one huge resource
+attribute would otherwise be written once for each of its spans.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from taximeter import semconv as names
@@ -17,10 +20,16 @@ _STATUS = ("unset", "ok", "error")
 _SERVER = 2
 _ERROR = 2
 _MAX_INT = 1 << 63
+MAX_TEXT = 8192
+MAX_ATTRIBUTES = 256
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    return _cut(value) if isinstance(value, str) else None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _integer(value: Any) -> int | None:
@@ -98,6 +107,7 @@ ACCOUNT_COLUMNS: Promotion = {
     names.REQUEST_STREAMED: ("streamed", _boolean),
 }
 
+_ABOUT = (names.SERVICE_NAME, names.SERVICE_INSTANCE_ID, names.SERVICE_VERSION)
 _SHARED = (
     "trace_hi", "trace_lo", "span_id", "service", "instance", "version", "start_ns", "duration_ns",
     "http_method", "http_route", "http_status", "tenant", "feature",
@@ -115,7 +125,11 @@ def rows_of(request: Any, is_new: Callable[[bytes], bool]) -> tuple[list[Row], l
     requests: list[Row] = []
     repeated = 0
     for resource in request.resource_spans:
-        about = {pair.key: as_text(plain(pair.value)) for pair in resource.resource.attributes}
+        about = {
+            pair.key: _cut(as_text(plain(pair.value)))
+            for pair in resource.resource.attributes
+            if pair.key in _ABOUT
+        }
         base = {
             "service": about.get(names.SERVICE_NAME),
             "instance": about.get(names.SERVICE_INSTANCE_ID),
@@ -147,9 +161,9 @@ def _span(span: Any, base: Row, scope: str) -> tuple[Row, Row]:
         "trace_lo": int.from_bytes(key[8:16]),
         "span_id": int.from_bytes(key[16:]),
         "parent_id": int.from_bytes(span.parent_span_id[:8]) if span.parent_span_id else None,
-        "name": span.name,
+        "name": _cut(span.name),
         "kind": _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else _KINDS[0],
-        "scope": scope,
+        "scope": _cut(scope),
         "start_ns": min(span.start_time_unix_nano, _MAX_INT - 1),
         "duration_ns": min(max(0, span.end_time_unix_nano - span.start_time_unix_nano), _MAX_INT - 1),
         "status": _STATUS[span.status.code] if 0 <= span.status.code < len(_STATUS) else _STATUS[0],
@@ -159,7 +173,9 @@ def _span(span: Any, base: Row, scope: str) -> tuple[Row, Row]:
     _promote(rest, row, SPAN_COLUMNS)
     if span.kind == _SERVER:
         _promote(rest, account, ACCOUNT_COLUMNS)
-    row["attributes"] = [(name, as_text(value)) for name, value in rest.items()]
+    row["attributes"] = [
+        (_cut(name), _cut(as_text(value))) for name, value in islice(rest.items(), MAX_ATTRIBUTES)
+    ]
     return row, account
 
 

@@ -13,6 +13,7 @@ the next start and written again.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import re
@@ -23,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taximeter_collector.directory import file_name
+from taximeter_collector.directory import RESERVE_BYTES, file_name, room
 from taximeter_collector.errors import StartError
 from taximeter_collector.export.base import Exporter, Origin, Retry
 from taximeter_collector.log import DEDUPLICATION_WINDOW_S, Batch
@@ -74,6 +75,8 @@ class SpanStoreExporter(Exporter):
 
     async def export(self, origin: Origin, batch: Batch) -> int:
         try:
+            if room(self.directory, RESERVE_BYTES // 2) < 0:  # the cursors' last room on this disk
+                raise OSError(errno.ENOSPC, "the disk is full but for its reserve")
             repeated = await asyncio.to_thread(self._write, origin, batch)
         except OSError as error:
             raise Retry(f"{self.directory} cannot be written: {error}") from error

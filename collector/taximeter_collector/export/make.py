@@ -1,0 +1,40 @@
+"""From a configured component to its exporter: the one place that knows all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from taximeter_collector.config.loader import CollectorConfig
+from taximeter_collector.directory import state_file
+from taximeter_collector.export.base import Exporter
+from taximeter_collector.own_metrics import OwnMetrics
+
+
+def make_exporter(config: CollectorConfig, name: str, directory: Path, own: OwnMetrics) -> Exporter:
+    """The exporter ``exporters.<name>``, not yet started; ``directory`` is the data directory."""
+    # Imported when used: together they are half of the time a start takes.
+    component = config.exporters[name]
+    values = component.values
+    match component.type:
+        case "otlp_grpc":
+            from taximeter_collector.export.otlp_grpc import OtlpGrpcExporter  # noqa: PLC0415
+
+            return OtlpGrpcExporter(name, values)
+        case "otlp_http":
+            from taximeter_collector.export.otlp_http import OtlpHttpExporter  # noqa: PLC0415
+
+            return OtlpHttpExporter(name, values)
+        case "prometheus":
+            from taximeter_collector.prometheus.exporter import PrometheusExporter  # noqa: PLC0415
+
+            pipelines = [p.id for p in config.pipelines if name in p.exporters]
+            return PrometheusExporter(name, values, state_file(directory, name), pipelines, own)
+        case "span_store":
+            from taximeter_collector.store.writer import SpanStoreExporter  # noqa: PLC0415
+
+            return SpanStoreExporter(name, values, own)
+        case "debug":
+            from taximeter_collector.export.debug import DebugExporter  # noqa: PLC0415
+
+            return DebugExporter(name)
+    raise AssertionError(component.type)
