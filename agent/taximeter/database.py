@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from typing import Any
 
 from opentelemetry import trace
@@ -22,7 +23,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled, supp
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from taximeter import account as accounts
-from taximeter import guard, semconv, sql
+from taximeter import guard, redact, semconv, sql
 
 
 def install() -> None:
@@ -111,13 +112,18 @@ def _count(
 
 def _name(span: Any, statement: sql.Statement) -> None:
     span.update_name(statement.summary)
-    span.set_attributes(
-        {
-            semconv.DB_QUERY_SUMMARY: statement.summary,
-            semconv.DB_OPERATION_NAME: statement.operation,
-            semconv.DB_QUERY_TEXT: statement.text,
-        }
-    )
+    attributes = {
+        semconv.DB_QUERY_SUMMARY: statement.summary,
+        semconv.DB_OPERATION_NAME: statement.operation,
+    }
+    if not _literals_kept():
+        attributes[semconv.DB_QUERY_TEXT] = statement.text
+    span.set_attributes(attributes)
+
+
+@cache
+def _literals_kept() -> bool:
+    return "sql" in redact.captured()[0]
 
 
 def _is_batch(parameters: Any) -> bool:

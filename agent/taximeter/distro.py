@@ -26,7 +26,7 @@ from functools import cache
 from typing import Any, Final
 
 import wrapt
-from opentelemetry import metrics
+from opentelemetry import metrics, trace
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]  # unchecked there
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.util._importlib_metadata import EntryPoint
@@ -133,6 +133,10 @@ class TaximeterConfigurator(_OTelSDKConfigurator):
                 "bucket, instance id and count of dropped spans are not in force. Unset it to have them."
             )
             super()._configure()  # type: ignore[no-untyped-call]
+            try:
+                sdk.guard_exporters(trace.get_tracer_provider())
+            except Exception as error:
+                guard.caught("configurator", error)
         else:
             tracers, provider = sdk.build(kwargs.get("auto_instrumentation_version"))
             # Metrics last to be asked but exported side by side: either may be slow.

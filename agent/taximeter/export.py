@@ -1,8 +1,12 @@
-"""Export of spans that counts what it loses.
+"""Export of spans that says nothing of people, and counts what it loses.
+
+Every span passes :class:`GuardedExporter`, which applies the rules of ``taximeter.redact`` (on
+the exporting thread, off the request's path).
 
 The SDK drops spans when its queue is full and when the exporter has given up after its
 timeout; it only logs that. Both are counted here and exported as
-``taximeter.agent.dropped_spans`` by reason (``queue_full``, ``export_failed``).
+``taximeter.agent.dropped_spans`` by reason (``queue_full``, ``export_failed``); a span that
+cannot be redacted is not sent (``not_redacted``).
 """
 
 from __future__ import annotations
@@ -11,8 +15,12 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan, Span
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanKind, Status
+from opentelemetry.util.types import Attributes
+
+from taximeter import guard, redact
 
 _lock = threading.Lock()
 _dropped: Counter[str] = Counter()
@@ -30,13 +38,15 @@ def dropped() -> dict[str, int]:
         return dict(_dropped)
 
 
-class CountingExporter(SpanExporter):
-    """Passes on to ``inner`` and counts what it could not deliver."""
+class GuardedExporter(SpanExporter):
+    """Passes on to ``inner`` what may leave, and counts what could not be delivered."""
 
-    def __init__(self, inner: SpanExporter) -> None:
+    def __init__(self, inner: SpanExporter, redactor: redact.Redactor) -> None:
         self.inner = inner
+        self.redactor = redactor
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        spans = [clean for span in spans if (clean := self._clean(span)) is not None]
         try:
             result = self.inner.export(spans)
         except Exception:
@@ -46,11 +56,75 @@ class CountingExporter(SpanExporter):
             drop("export_failed", len(spans))
         return result
 
+    def _clean(self, span: ReadableSpan) -> ReadableSpan | None:
+        try:
+            return without_content(span, self.redactor)
+        except Exception as error:
+            drop("not_redacted", 1)
+            guard.caught("export.redact", error)
+            return None
+
     def shutdown(self) -> None:
         self.inner.shutdown()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         return self.inner.force_flush(timeout_millis)
+
+
+def without_content(span: ReadableSpan, redactor: redact.Redactor) -> ReadableSpan:
+    """``span`` as it may leave: itself where it says nothing of people."""
+    given = span.attributes or {}
+    attributes = redactor.attributes(given, server=span.kind is SpanKind.SERVER)
+    events = [_event(event, redactor) for event in span.events]
+    description = redactor.description(span.status.description, attributes)
+    if (
+        attributes is given
+        and description is span.status.description
+        and all(new is old for new, old in zip(events, span.events, strict=True))
+    ):
+        return span
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=attributes,
+        events=events,
+        links=span.links,
+        kind=span.kind,
+        status=Status(span.status.status_code, description),
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
+def _event(event: Event, redactor: redact.Redactor) -> Event:
+    given = event.attributes or {}
+    attributes = redactor.attributes(given)
+    return event if attributes is given else Event(event.name, attributes, event.timestamp)
+
+
+def silence_exceptions() -> None:
+    """Make spans record of an exception its type and its stack, not what it says."""
+    record = Span.record_exception
+    if getattr(record, "_taximeter", False):
+        return
+
+    def silent(
+        self: Span,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        try:
+            self.add_event("exception", redact.exception_event(exception, attributes), timestamp)
+        except Exception as error:
+            guard.caught("export.exception", error)
+
+    silent._taximeter = True  # type: ignore[attr-defined]
+    Span.record_exception = silent  # type: ignore[method-assign]
 
 
 class CountingProcessor(BatchSpanProcessor):

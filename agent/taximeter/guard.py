@@ -2,8 +2,9 @@
 
 Promise: a failure inside the agent costs telemetry, never a request. Every hook catches what
 it raises and hands it to :func:`caught`, which counts it by hook (exported as the counter
-``taximeter.agent.errors``), logs it once per hook and exception type with its traceback, and
-returns. With ``TAXIMETER_STRICT=1`` (the test suite) it raises again, so no failure hides.
+``taximeter.agent.errors``), logs it once per hook and exception type with its stack, and
+returns. What the exception says is not logged: it may quote a guest. With
+``TAXIMETER_STRICT=1`` (the test suite) it raises again, so no failure hides.
 
 Pure: imports nothing of OpenTelemetry, since the pure modules use it too.
 """
@@ -14,6 +15,8 @@ import logging
 import os
 import threading
 from collections import Counter
+
+from taximeter import redact
 
 logger = logging.getLogger("taximeter")
 
@@ -40,11 +43,10 @@ def caught(hook: str, error: BaseException) -> None:
     if first:
         logger.error(
             "Taximeter failed in %s and goes on with less telemetry (reported once, counted in "
-            "taximeter.agent.errors): %s: %s",
+            "taximeter.agent.errors): %s: no message, it may quote a guest\n%s",
             hook,
             type(error).__name__,
-            error,
-            exc_info=error,
+            redact.frames(error),
         )
     if strict():
         raise error

@@ -23,7 +23,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider, _TracerConfig
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from taximeter import __version__, export, retry, semconv
+from taximeter import __version__, export, guard, redact, retry, semconv
 
 #: The convention's bounds, and 2.0: what the plan calls slow.
 HTTP_DURATION_BOUNDS: Final = (
@@ -65,14 +65,35 @@ def build(auto_version: str | None) -> tuple[TracerProvider, MeterProvider]:
         shutdown_on_exit=False,
         _tracer_configurator=_tracer_config,
     )
+    redactor = _redactor()
     for kind in span_exporters.values():
         exporter = kind()
         retry.improve(exporter, endless=True)
-        tracers.add_span_processor(export.CountingProcessor(export.CountingExporter(exporter)))
+        tracers.add_span_processor(export.CountingProcessor(export.GuardedExporter(exporter, redactor)))
     trace.set_tracer_provider(tracers)
     if log_exporters:
         sdk._init_logging(log_exporters, resource, setup_logging_handler=False)
     return tracers, meters
+
+
+def _redactor() -> redact.Redactor:
+    capture, problem = redact.captured()
+    if problem is not None:
+        guard.note("settings", problem)
+    if "errors" not in capture:
+        export.silence_exceptions()
+    return redact.Redactor(capture)
+
+
+def guard_exporters(provider: Any) -> None:
+    """Redact what the processors of a provider that was built elsewhere export."""
+    redactor = _redactor()
+    for processor in provider._active_span_processor._span_processors:
+        batch = getattr(processor, "_batch_processor", None)
+        if batch is not None:
+            batch._exporter = export.GuardedExporter(batch._exporter, redactor)
+        elif hasattr(processor, "span_exporter"):
+            processor.span_exporter = export.GuardedExporter(processor.span_exporter, redactor)
 
 
 def _resource(auto_version: str | None) -> Resource:

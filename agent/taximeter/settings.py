@@ -88,6 +88,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "JSON file of contract prices; its models win over the built-in table.",
     ),
     Setting(
+        "TAXIMETER_CAPTURE_CONTENT",
+        None,
+        "list",
+        "Kinds of content to export, none by default: errors, urls, sql, messages, clients, or all.",
+    ),
+    Setting(
         "TAXIMETER_LABEL_LIMIT",
         "200",
         "int",

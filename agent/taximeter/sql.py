@@ -2,28 +2,38 @@
 
 A summary (``SELECT guests rooms``) is the low-cardinality name the semantic conventions ask
 for. This is no parser: one pass of a tokeniser that knows strings, comments and parentheses,
-bounded in what it reads and returns, and cached by text. Pure.
+bounded in what it reads and returns, and cached by text. Where it cannot know whether a string
+has ended (the statement is cut, a quote follows a backslash, which escapes it in some dialects
+only, a comment stays open), everything that follows is taken for literal: a guest's words are
+never mistaken for a statement's. Pure.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 MAX_TEXT: Final = 16_384  # characters of a statement that are looked at
 MAX_SUMMARY: Final = 128
+_MAX_CACHED: Final = 4096  # a longer statement is looked at each time: the cache has a size
 _MAX_TARGETS: Final = 6
 
-_STRING: Final = r"[eE]?'(?:[^'\\]|''|\\.)*'|\$(?P<tag>[A-Za-z_]*)\$.*?\$(?P=tag)\$"
+_WORD: Final = r"(?:[^\W\d][\w$]*|\"(?:[^\"]|\"\")+\"|`[^`]+`)"
 _TOKEN: Final = re.compile(
-    rf"""(?P<skip>--[^\n]*|/\*.*?\*/)
-    |(?P<literal>{_STRING})
-    |(?P<name>(?:[A-Za-z_][\w$]*|"(?:[^"]|"")+")(?:\s*\.\s*(?:[A-Za-z_][\w$]*|"(?:[^"]|"")+"))*)
-    |(?P<number>\b\d+(?:\.\d+)?(?:[eE][+-]?\d+)?\b)
-    |(?P<other>\$\d+|%\(\w+\)s|%s|[(),;])""",
+    rf"""(?P<skip>--[^\n]*|/\*)
+    |(?P<literal>
+        [eE]'(?:[^'\\]++|''|\\.)*+(?P<closed>')?
+        |(?:[uU]&|[bBxXnN])?'(?:[^'\\]++|''|\\(?!'))*+(?P<ended>')?
+        |\$(?P<tag>(?:[^\W\d]\w*)?)\$)
+    |(?P<name>{_WORD}(?:\s*\.\s*{_WORD})*)
+    |(?P<number>(?:0[xXoObB]_?[0-9a-fA-F_]+|(?:\d[\d_]*)?\.?\d[\d_]*(?:[eE][+-]?\d+)?)\w*)
+    |(?P<other>\$\d+|%\(\w+\)s|%s|[(),;])
+    |(?P<open>["`])""",
     re.VERBOSE | re.DOTALL,
 )
+_COMMENT: Final = re.compile(r"/\*|\*/")
 _VERBS: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE"})
 _TARGET_AFTER: Final = frozenset({"FROM", "JOIN", "INTO", "UPDATE", "TABLE", "CALL", "COPY", "USING"})
 _NO_TARGET: Final = frozenset({"SELECT", "LATERAL", "ONLY", "SET", "OF", "NOWAIT", "SKIP", "IF", "UNNEST"})
@@ -40,17 +50,21 @@ class Statement(NamedTuple):
     counted: bool  # False for transaction control and for the empty statement of a pool's check
 
 
-@lru_cache(maxsize=2048)
 def describe(text: str) -> Statement:
     """Describe ``text``; never raises, whatever it holds."""
-    text = text[:MAX_TEXT]
+    return _cached(text) if len(text) <= _MAX_CACHED else _describe(text[:MAX_TEXT])
+
+
+def _describe(text: str) -> Statement:
     first = operation = ""
     targets: list[str] = []
     ctes: set[str] = set()
     queries = [True]  # whether the parenthesis we are in holds a query (FROM means a table there)
     previous = before = ""
-    for token in _TOKEN.finditer(text):
-        if token["skip"] or token["literal"] or token["number"]:
+    clean: list[str] = []
+    for kept, token in _tokens(text):
+        clean.append(kept)
+        if token is None:
             continue
         if (other := token["other"]) is not None:
             if other == "(":
@@ -75,18 +89,53 @@ def describe(text: str) -> Statement:
             and word not in _NO_TARGET
         )
         if is_target and name not in ctes:
-            target = name.replace('"', "")
+            target = name.replace('"', "").replace("`", "")
             if target not in targets and len(targets) < _MAX_TARGETS:
                 targets.append(target)
         if not (word in {"ONLY", "LATERAL"} and previous.upper() in _TARGET_AFTER):
             previous, before = name, previous
     operation = (operation if first == "WITH" else "") or first
     summary = " ".join((operation, *targets))[:MAX_SUMMARY]
-    return Statement(operation, summary, _without_literals(text), bool(first) and first not in _CONTROL)
+    return Statement(operation, summary, "".join(clean).strip(), bool(first) and first not in _CONTROL)
 
 
-def _without_literals(text: str) -> str:
-    def replace(token: re.Match[str]) -> str:
-        return "?" if token["literal"] or token["number"] else "" if token["skip"] else token[0]
+_cached = lru_cache(maxsize=2048)(_describe)
 
-    return _TOKEN.sub(replace, text).strip()
+
+def _tokens(text: str) -> Iterator[tuple[str, re.Match[str] | None]]:
+    """Every piece of ``text`` without literals and comments, and its token if it is one."""
+    at = 0
+    while (token := _TOKEN.search(text, at)) is not None:
+        if token.start() > at:
+            yield text[at : token.start()], None
+        at = token.end()
+        if token["skip"] is not None:
+            if token["skip"] == "/*":
+                at = _comment_end(text, at)
+        elif token["literal"] is not None:
+            yield "?", None
+            at = _literal_end(text, token)
+        elif token["open"] is not None:
+            yield "?", None  # an identifier that does not end, or a string of another dialect
+            return
+        elif token["number"] is not None:
+            yield "?", None
+        else:
+            yield token[0], token
+    yield text[at:], None
+
+
+def _literal_end(text: str, token: re.Match[str]) -> int:
+    if (tag := token["tag"]) is not None:
+        end = text.find(f"${tag}$", token.end())
+        return len(text) if end < 0 else end + len(tag) + 2
+    return token.end() if token["closed"] or token["ended"] else len(text)
+
+
+def _comment_end(text: str, at: int) -> int:
+    depth = 1
+    for mark in _COMMENT.finditer(text, at):
+        depth += 1 if mark[0] == "/*" else -1
+        if depth == 0:
+            return mark.end()
+    return len(text)

@@ -48,6 +48,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
+        self.bodies: list[tuple[str, bytes]] = []  # path and payload, as they came
         self._series: dict[tuple[Any, ...], Point] = {}
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
@@ -92,6 +93,7 @@ class Receiver:
 
     def _receive(self, path: str, body: bytes) -> None:
         with self._lock:
+            self.bodies.append((path, body))
             if path == "/v1/traces":
                 self.spans.extend(_spans(ExportTraceServiceRequest.FromString(body)))
             elif path == "/v1/metrics":

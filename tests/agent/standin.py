@@ -1,7 +1,8 @@
 """A tiny stand-in for the model providers' HTTP APIs, with a ledger.
 
 Usage is fixed, so that a test can compute money by hand: see the constants. A model called
-``flaky`` is refused once before it answers; ``broken`` is always refused.
+``flaky`` is refused once before it answers; ``broken`` is always refused. ``parrot`` answers
+with what it was sent, and ``echo`` quotes it in its refusal.
 """
 
 from __future__ import annotations
@@ -79,6 +80,9 @@ class Provider:
             self._refused.add(key)
             _send(handler, 500, {"error": {"message": "try again", "type": "server_error"}})
             return
+        if model == "echo":
+            _send(handler, 400, {"error": {"message": json.dumps(body), "type": "invalid_request_error"}})
+            return
         self.ledger[handler.path] += 1
         stream = body.get("stream", False)
         if handler.path == "/v1/embeddings":
@@ -89,7 +93,7 @@ class Provider:
             if stream:
                 _stream(handler, _chat_events(model, body))
             else:
-                _send(handler, 200, _chat(model))
+                _send(handler, 200, _chat(model, json.dumps(body) if model == "parrot" else "Hello"))
         elif handler.path == "/v1/responses":
             _send(handler, 200, _response(model))
         elif handler.path == "/v1/messages":
@@ -122,8 +126,8 @@ def _stream(handler: BaseHTTPRequestHandler, events: Iterable[str]) -> None:
     handler.close_connection = True
 
 
-def _chat(model: str) -> dict[str, Any]:
-    message = {"role": "assistant", "content": "Hello"}
+def _chat(model: str, answer: str) -> dict[str, Any]:
+    message = {"role": "assistant", "content": answer}
     return {
         "id": "chat-1",
         "object": "chat.completion",

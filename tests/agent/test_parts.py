@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 import taximeter
 from taximeter import account as accounts
-from taximeter import export, guard, labels, settings
+from taximeter import export, guard, labels, redact, settings
 from tests.agent.conftest import BIN, ROOT, Start
 from tests.agent.receiver import Receiver
 
@@ -126,7 +126,7 @@ def test_spans_that_are_lost_are_counted() -> None:
     before = export.dropped()
     provider = TracerProvider(shutdown_on_exit=False)
     processor = export.CountingProcessor(
-        export.CountingExporter(Deaf()),
+        export.GuardedExporter(Deaf(), redact.Redactor()),
         max_queue_size=4,
         max_export_batch_size=4,
         schedule_delay_millis=60_000,
@@ -144,7 +144,7 @@ def test_spans_that_are_lost_are_counted() -> None:
 
 def test_a_flush_ends_when_its_time_is_over() -> None:
     provider = TracerProvider(shutdown_on_exit=False)
-    processor = export.CountingProcessor(export.CountingExporter(Deaf()))
+    processor = export.CountingProcessor(export.GuardedExporter(Deaf(), redact.Redactor()))
     provider.add_span_processor(processor)
     with processor._batch_processor._export_lock:  # the exporter is busy, and stays so
         assert processor.force_flush(timeout_millis=50) is False
