@@ -1,51 +1,43 @@
-"""What a model call costs, from a dated table of rates.
+"""What a model call costs, from dated tables of rates.
 
 The built-in table (``prices.json``) is rendered from the genai-prices data by
-``tools/render_prices.py``; a file of contract prices (``TAXIMETER_PRICES_FILE``) of the same
-shape goes before it. Rates are compiled per model once, so that pricing a call is a few
-multiplications. An unknown model has no price: :meth:`PriceBook.price` returns ``None``,
-never 0. Pure: imports nothing of OpenTelemetry.
+``taximeter prices update``; a file of contract prices (``TAXIMETER_PRICES_FILE``, see
+``taximeter.pricefile`` for its shape) goes before it. Rates are compiled per model once, so
+that pricing a call is a few multiplications.
 
-Shape of a table (rates are USD per million tokens)::
-
-    {"version": 1, "source": "contract of 2026", "providers": {
-      "openai": {"models": [
-        {"id": "gpt-4o", "input": 2.0, "output": 8.0, "cache_read": 1.0},
-        {"id": "my-model", "match": [["^", "my-model"]],
-         "prices": [{"input": 1, "output": 2}, {"from": "2027-01-01", "input": 2, "output": 4}]}]}}}
-
-``match`` holds alternatives, each ``[how, text]``: ``=`` equals (the default, with the id),
-``^`` starts with, ``$`` ends with, ``*`` contains, ``~`` regular expression, and ``&`` with a
-list of such pairs that must all hold. A rate may be tiered by the size of the whole input:
-``[base, [more_than_tokens, rate], ...]``. ``cache_read`` and ``cache_write`` default to
-``input``, ``cache_write_1h`` to ``cache_write``. The last price whose ``from`` (UTC date) has
-come applies.
+What is not known has no price: :meth:`PriceBook.quote` gives ``cost=None`` and the reason,
+never 0. That holds for an unknown provider, model or service tier, and for a call that used
+something its model has no rate for (audio, a server tool). Pure: imports nothing of
+OpenTelemetry.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-RATES: Final = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
-MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+TOKEN_RATES: Final = (
+    *("input", "output", "cache_read", "cache_write", "cache_write_1h"),
+    *("input_audio", "cache_read_audio", "output_audio"),
+    *("input_image", "cache_read_image", "output_image", "input_video"),
+)
+CALL_RATES: Final = ("web_search", "file_search")  # USD per thousand calls
+RATES: Final = TOKEN_RATES + CALL_RATES
 _MAX_CACHE: Final = 4096
 
 #: ``gen_ai.provider.name`` -> tables to look in, in order.
 PROVIDERS: Final[Mapping[str, tuple[str, ...]]] = {
     "azure.ai.openai": ("azure", "openai"),
-    "azure.ai.inference": ("azure", "openai"),
-    "aws.bedrock": ("aws", "anthropic"),
+    "azure.ai.inference": ("azure", "openai", "anthropic", "deepseek", "x-ai", "moonshotai"),
+    "aws.bedrock": ("aws",),
     "gcp.gemini": ("google",),
     "gcp.gen_ai": ("google",),
     "gcp.vertex_ai": ("google", "anthropic"),
     "mistral_ai": ("mistral",),
+    "moonshot_ai": ("moonshotai",),
     "x_ai": ("x-ai",),
 }
 
@@ -55,93 +47,202 @@ class PriceFileError(Exception):
 
 
 class Usage(NamedTuple):
-    """Tokens of one call. ``input`` includes the cached ones (read and written)."""
+    """What one call used. Tokens, save the two kinds of searches.
+
+    ``input`` and ``output`` include all others of their side: cached ones (read and written),
+    audio, images, reasoning. ``cache_read_audio`` is part of both ``cache_read`` and
+    ``input_audio``.
+    """
 
     input: int = 0
     output: int = 0
     cache_read: int = 0
     cache_write: int = 0
     cache_write_1h: int = 0  # the part of cache_write kept for an hour
+    input_audio: int = 0
+    cache_read_audio: int = 0
+    output_audio: int = 0
+    input_image: int = 0
+    cache_read_image: int = 0
+    output_image: int = 0
+    input_video: int = 0
+    web_search: int = 0
+    file_search: int = 0
+    reasoning: int = 0  # part of output and charged as such; for the record
 
 
-class _Rate(NamedTuple):
-    """USD per token: the base, and tiers ``(more_than_input_tokens, rate)``, highest first."""
+class Rate(NamedTuple):
+    """USD per unit: the base, and tiers ``(more_than_input_tokens, rate)``, highest first."""
 
     base: float
     tiers: tuple[tuple[int, float], ...] = ()
 
     def at(self, input_tokens: int) -> float:
+        """The rate for a call whose whole input is ``input_tokens``."""
         for start, rate in self.tiers:
             if input_tokens > start:
                 return rate
         return self.base
 
+    def times(self, factor: float) -> Rate:
+        return Rate(self.base * factor, tuple((start, rate * factor) for start, rate in self.tiers))
+
+
+class Part(NamedTuple):
+    """One line of a bill."""
+
+    name: str  # as in RATES
+    quantity: int
+    rate: float  # USD per token or call
+
+
+class NoRate(Exception):
+    """A call used something that its model has no rate for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The compiled rates of one model at one time, in USD per token."""
+    """The rates of one model, service tier and time, by the names of :data:`RATES`."""
 
-    input: _Rate
-    output: _Rate
-    cache_read: _Rate
-    cache_write: _Rate
-    cache_write_1h: _Rate
+    rates: Mapping[str, Rate]
+    start: float = 0.0  # Unix time from which they apply
 
-    def cost(self, usage: Usage) -> float:
-        """USD for ``usage``. Counts that contradict each other are clamped, never negative."""
+    def parts(self, usage: Usage) -> list[Part]:
+        """The bill, line by line. Counts that contradict each other are clamped, never negative.
+
+        Raises :class:`NoRate` with the name of what has no rate.
+        """
         size = usage.input
         read = min(usage.cache_read, size)
         write = min(usage.cache_write, size - read)
         hour = min(usage.cache_write_1h, write)
-        return (
-            (size - read - write) * self.input.at(size)
-            + read * self.cache_read.at(size)
-            + (write - hour) * self.cache_write.at(size)
-            + hour * self.cache_write_1h.at(size)
-            + usage.output * self.output.at(size)
-        )
+        rest, output = size - read - write, usage.output
+        bill: list[tuple[str, int]] = []
+        if usage[5:14] != _NO_EXTRAS:
+            for name, whole, cached in (
+                ("audio", usage.input_audio, usage.cache_read_audio),
+                ("image", usage.input_image, usage.cache_read_image),
+                ("video", usage.input_video, 0),
+            ):
+                cached = min(cached, whole, read)  # noqa: PLW2901
+                fresh = min(whole - cached, rest)
+                read, rest = read - cached, rest - fresh
+                bill += [(f"input_{name}", fresh), (f"cache_read_{name}", cached)]
+            audio = min(usage.output_audio, output)
+            image = min(usage.output_image, output - audio)
+            output -= audio + image
+            bill += [("output_audio", audio), ("output_image", image)]
+            bill += [("web_search", usage.web_search), ("file_search", usage.file_search)]
+        bill += [("input", rest), ("cache_read", read)]
+        bill += [("cache_write", write - hour), ("cache_write_1h", hour), ("output", output)]
+        return [Part(name, quantity, self._rate(name, size)) for name, quantity in bill if quantity]
+
+    def _rate(self, name: str, size: int) -> float:
+        rate = self.rates.get(name)
+        if rate is None:
+            raise NoRate(name)
+        return rate.at(size)
+
+    def times(self, factor: float) -> Rates:
+        """The same at a discount."""
+        return Rates({name: rate.times(factor) for name, rate in self.rates.items()}, self.start)
+
+
+_NO_EXTRAS: Final = (0,) * 9
+
+
+def total(parts: Sequence[Part], factor: float = 1.0) -> float:
+    """USD for a bill, token rates times ``factor``."""
+    if factor == 1:
+        return sum([part.quantity * part.rate for part in parts])
+    return sum([part.quantity * part.rate * (1 if part.name in CALL_RATES else factor) for part in parts])
 
 
 @dataclass(frozen=True, slots=True)
-class _Model:
+class Model:
+    """One entry of a table. ``discount`` without prices: that much off the next table's."""
+
+    id: str
     matches: Callable[[str], bool]
-    prices: tuple[tuple[float, Rates], ...]  # (Unix time from which it applies, rates), ascending
+    prices: Mapping[str, tuple[Rates, ...]]  # by service tier ("" is the standard one), by start
+    discount: float = 0.0
+    source: str = ""
+
+    def rates(self, tier: str, when: float) -> Rates | None:
+        """What applies to ``tier`` at Unix time ``when``; the first standard price has no beginning."""
+        dated = self.prices.get(tier)
+        if not dated:
+            return None
+        best = None if tier else dated[0]
+        for rates in dated:
+            if when >= rates.start:
+                best = rates
+        return best
+
+    def times(self, factor: float, source: str) -> Model:
+        prices = {tier: tuple(rates.times(factor) for rates in dated) for tier, dated in self.prices.items()}
+        return Model(self.id, self.matches, prices, source=f"{self.source}, {1 - factor:.4g} off by {source}")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One price file, compiled as far as it is asked for."""
+
+    source: str
+    providers: Mapping[str, Callable[[], Sequence[Model]]]
+    discounts: Mapping[str, float]  # by provider, off the tables after this one
+
+
+class Quote(NamedTuple):
+    """A price, or why there is none."""
+
+    cost: float | None
+    reason: str  # "" with a cost; else no_usage, unknown_model, unknown_tier or no_rate:NAME
+    entry: Model | None = None
+    rates: Rates | None = None
 
 
 class PriceBook:
     """Prices of every known model; tables given first win."""
 
-    def __init__(self, *tables: Mapping[str, Sequence[_Model]]) -> None:
+    def __init__(self, *tables: Table) -> None:
         self._tables = tables
-        self._found: dict[tuple[str, str], _Model | None] = {}
+        self._found: dict[tuple[str, str], Model | None] = {}
 
-    def rates(self, provider: str, model: str, when: float | None = None) -> Rates | None:
-        """The rates of ``model`` at Unix time ``when`` (now), or ``None`` if it is unknown."""
-        found = self._find(provider, model)
-        if found is None:
-            return None
-        if len(found.prices) == 1:
-            return found.prices[0][1]
-        now = time.time() if when is None else when
-        best = found.prices[0][1]
-        for start, rates in found.prices:
-            if now >= start:
-                best = rates
-        return best
+    def quote(
+        self,
+        provider: str,
+        models: Sequence[str | None],
+        usage: Usage,
+        *,
+        tier: str = "",
+        factor: float = 1.0,
+        when: float | None = None,
+    ) -> Quote:
+        """The price of ``usage`` by the first of ``models`` that is known; ``factor`` is of token rates.
+
+        Give the response's model first, then the request's: an alias may be all the table knows.
+        """
+        for name in models:
+            if not name or (entry := self.find(provider, name)) is None:
+                continue
+            rates = entry.rates(tier, time.time() if when is None else when)
+            if rates is None:
+                return Quote(None, "unknown_tier", entry)
+            try:
+                return Quote(total(rates.parts(usage), factor), "", entry, rates)
+            except NoRate as missing:
+                return Quote(None, f"no_rate:{missing}", entry, rates)
+        return Quote(None, "unknown_model")
 
     def price(
         self, provider: str, models: Sequence[str | None], usage: Usage, when: float | None = None
     ) -> float | None:
-        """USD for ``usage`` of the first of ``models`` that has a price, or ``None`` if none has.
+        """USD for ``usage`` at the standard tier, or ``None`` if that is not known."""
+        return self.quote(provider, models, usage, when=when).cost
 
-        Give the response's model first, then the request's: an alias may be all the table knows.
-        """
-        for model in models:
-            if model and (rates := self.rates(provider, model, when)) is not None:
-                return rates.cost(usage)
-        return None
-
-    def _find(self, provider: str, model: str) -> _Model | None:
+    def find(self, provider: str, model: str) -> Model | None:
+        """The entry that prices ``model`` when ``provider`` serves it, discounts taken off."""
         key = (provider, model)
         if key in self._found:
             return self._found[key]
@@ -150,12 +251,24 @@ class PriceBook:
             self._found[key] = found
         return found
 
-    def _search(self, provider: str, model: str) -> _Model | None:
+    def providers(self) -> Iterator[tuple[Table, str, Sequence[Model]]]:
+        """Every table and provider with its models, as they are tried."""
         for table in self._tables:
-            for name in (provider, *PROVIDERS.get(provider, ())):
-                for candidate in table.get(name, ()):
-                    if candidate.matches(model):
-                        return candidate
+            for name, models in table.providers.items():
+                yield table, name, models()
+
+    def _search(self, provider: str, model: str) -> Model | None:
+        factor, by = 1.0, ""
+        names = (provider, *PROVIDERS.get(provider, ()))
+        for table in self._tables:
+            models = (found for name in names for found in table.providers.get(name, tuple)())
+            found = next((candidate for candidate in models if candidate.matches(model)), None)
+            if found is not None and not found.discount:
+                return found if factor == 1 else found.times(factor, by)
+            discounts = [table.discounts[name] for name in names if name in table.discounts]
+            discount = found.discount if found is not None else next(iter(discounts), 0.0)
+            if discount:
+                factor, by = factor * (1 - discount), table.source
         return None
 
 
@@ -166,153 +279,12 @@ def builtin_path() -> Path:
 
 def load(override: str | None = None) -> tuple[PriceBook, str | None]:
     """The price book, and a message when the ``override`` file cannot be used (it is then left out)."""
-    builtin = read_table(builtin_path())
+    from taximeter import pricefile  # noqa: PLC0415  (it imports this module)
+
+    builtin = pricefile.read(builtin_path(), trusted=True)
     if not override:
         return PriceBook(builtin), None
     try:
-        return PriceBook(read_table(Path(override)), builtin), None
+        return PriceBook(pricefile.read(Path(override)), builtin), None
     except PriceFileError as error:
         return PriceBook(builtin), f"{error} Until then the built-in prices apply."
-
-
-def read_table(path: Path) -> dict[str, list[_Model]]:
-    """Read and compile the table at ``path``; raises :class:`PriceFileError`."""
-    remedy = "Correct it or unset TAXIMETER_PRICES_FILE."
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise PriceFileError(f"Price file {path}: larger than {MAX_FILE_BYTES} bytes. {remedy}")
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PriceFileError(
-            f"Price file {path} cannot be read: {error.strerror or error}. {remedy}"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise PriceFileError(
-            f"Price file {path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}. {remedy}"
-        ) from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise PriceFileError(f"Price file {path} is not UTF-8 JSON: {error}. {remedy}") from error
-    try:
-        return compile_table(document)
-    except _Malformed as error:
-        raise PriceFileError(f"Price file {path}, at {error.place}: {error.problem}. {remedy}") from error
-
-
-def compile_table(document: Any) -> dict[str, list[_Model]]:
-    """Compile a parsed table: provider -> models in the order in which they are tried."""
-    table = _mapping(document, "$")
-    if table.get("version") != 1:
-        raise _Malformed("$.version", f"must be 1, not {table.get('version')!r}")
-    compiled: dict[str, list[_Model]] = {}
-    for provider, entry in _mapping(table.get("providers"), "$.providers").items():
-        place = f"$.providers.{provider}"
-        models = _mapping(entry, place).get("models")
-        if not isinstance(models, list):
-            raise _Malformed(f"{place}.models", "must be a list")
-        compiled[str(provider)] = [_model(model, f"{place}.models[{i}]") for i, model in enumerate(models)]
-    return compiled
-
-
-class _Malformed(Exception):
-    def __init__(self, place: str, problem: str) -> None:
-        super().__init__(f"{place}: {problem}")
-        self.place = place
-        self.problem = problem
-
-
-def _mapping(value: Any, place: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise _Malformed(place, f"must be an object, not {type(value).__name__}")
-    return value
-
-
-def _model(value: Any, place: str) -> _Model:
-    entry = _mapping(value, place)
-    name = entry.get("id")
-    if not isinstance(name, str) or not name:
-        raise _Malformed(f"{place}.id", "must be the model's name")
-    place = f"{place} ({name})"
-    known = {"id", "match", "prices", "from", *RATES}
-    if unknown := sorted(set(entry) - known):
-        raise _Malformed(place, f"unknown key {unknown[0]!r} (known: {', '.join(sorted(known))})")
-    prices = entry.get("prices")
-    if prices is None:
-        prices = [{key: rate for key, rate in entry.items() if key in {"from", *RATES}}]
-    if not isinstance(prices, list) or not prices:
-        raise _Malformed(f"{place}.prices", "must be a list of at least one price")
-    dated = tuple(_dated(price, f"{place}.prices[{i}]") for i, price in enumerate(prices))
-    match = entry.get("match", [["=", name]])
-    if not isinstance(match, list) or not match:
-        raise _Malformed(f"{place}.match", 'must be a list of [how, text], e.g. [["^", "gpt-4o"]]')
-    clauses = [_clause(clause, f"{place}.match[{i}]") for i, clause in enumerate(match)]
-    matches = clauses[0] if len(clauses) == 1 else lambda text: any(clause(text) for clause in clauses)
-    return _Model(matches, tuple(sorted(dated, key=lambda pair: pair[0])))
-
-
-def _clause(value: Any, place: str) -> Callable[[str], bool]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise _Malformed(place, f"must be [how, text], not {value!r}")
-    how, what = value
-    if how == "&" and isinstance(what, list):
-        parts = [_clause(part, f"{place}[1][{i}]") for i, part in enumerate(what)]
-        return lambda text: all(part(text) for part in parts)
-    if not isinstance(what, str):
-        raise _Malformed(place, f"text must be a string, not {what!r}")
-    lowered = what.lower()
-    if how == "~":
-        try:
-            pattern = re.compile(what)
-        except re.error as error:
-            raise _Malformed(place, f"bad regular expression {what!r}: {error}") from error
-        return lambda text: pattern.search(text) is not None
-    simple: dict[str, Callable[[str], bool]] = {
-        "=": lambda text: text == lowered,
-        "^": lambda text: text.startswith(lowered),
-        "$": lambda text: text.endswith(lowered),
-        "*": lambda text: lowered in text,
-    }
-    if how not in simple:
-        raise _Malformed(place, f"unknown way of matching {how!r} (known: = ^ $ * ~ &)")
-    return simple[how]
-
-
-def _dated(value: Any, place: str) -> tuple[float, Rates]:
-    price = _mapping(value, place)
-    if unknown := sorted(set(price) - {"from", *RATES}):
-        raise _Malformed(place, f"unknown key {unknown[0]!r} (known: from, {', '.join(RATES)})")
-    start = 0.0
-    if (text := price.get("from")) is not None:
-        try:
-            day = date.fromisoformat(text)
-        except (TypeError, ValueError):
-            raise _Malformed(f"{place}.from", f"must be a date like 2026-01-31, not {text!r}") from None
-        start = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
-    if "input" not in price and "output" not in price:
-        raise _Malformed(place, "has neither 'input' nor 'output'")
-    rates = {key: _rate(price[key], f"{place}.{key}") for key in RATES if key in price}
-    plain = rates.get("input", _Rate(0.0))
-    write = rates.get("cache_write", plain)
-    return start, Rates(
-        input=plain,
-        output=rates.get("output", _Rate(0.0)),
-        cache_read=rates.get("cache_read", plain),
-        cache_write=write,
-        cache_write_1h=rates.get("cache_write_1h", write),
-    )
-
-
-def _rate(value: Any, place: str) -> _Rate:
-    parts = value if isinstance(value, list) and value else [value]
-    base = _per_token(parts[0], place)
-    tiers: list[tuple[int, float]] = []
-    for i, tier in enumerate(parts[1:], start=1):
-        if not isinstance(tier, list) or len(tier) != 2 or not isinstance(tier[0], int):
-            raise _Malformed(f"{place}[{i}]", f"must be [more_than_tokens, rate], not {tier!r}")
-        tiers.append((tier[0], _per_token(tier[1], f"{place}[{i}]")))
-    return _Rate(base, tuple(sorted(tiers, reverse=True)))
-
-
-def _per_token(value: Any, place: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise _Malformed(place, f"must be USD per million tokens, a number of at least 0, not {value!r}")
-    return float(value) / 1e6

@@ -27,6 +27,7 @@ class Command:
 
 
 COMMANDS = {
+    "prices": Command("taximeter_cli.prices", "all", "explain the price of a model, or update the table"),
     "collector": Command(
         "taximeter_collector.command",
         "collector",
@@ -47,6 +48,7 @@ COMMANDS = {
 EPILOG = """\
 examples:
   opentelemetry-instrument uvicorn app:app            put the meter on a service
+  taximeter prices gpt-4o-mini                        which rates apply, and since when
   taximeter collector run --config collector.yaml     receive, store and forward telemetry
   taximeter report --store ./spans --html report.html what it costs, and where
 """

@@ -1,25 +1,20 @@
-"""Render the agent's compact price table from the genai-prices data.
-
-    python tools/render_prices.py [--check] [FILE]
+"""Renders the agent's compact price table from the genai-prices data.
 
 genai-prices is too heavy to import in a service, so the agent ships this table instead and
 genai-prices stays its source and its test oracle. Models whose price depends on the time of
-day, or that are not priced by token, are left out: no price is better than a wrong one.
-``--check`` exits with 1 when FILE is not what would be rendered.
+day, or on something else than tokens and searches, are left out: no price is better than a
+wrong one.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterable
 from decimal import Decimal
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-#: Providers whose APIs services call directly. Resellers' lists would be ten times the size.
+#: Providers whose APIs services call directly. OpenRouter is not needed: it reports its prices itself.
 PROVIDERS = (
     "openai",
     "anthropic",
@@ -32,9 +27,11 @@ PROVIDERS = (
     "groq",
     "x-ai",
     "voyageai",
+    "together",
+    "fireworks",
+    "cerebras",
+    "moonshotai",
 )
-
-DEFAULT = Path(__file__).resolve().parent.parent / "agent" / "taximeter" / "prices.json"
 
 _FIELDS = {
     "input_mtok": "input",
@@ -42,7 +39,18 @@ _FIELDS = {
     "cache_read_mtok": "cache_read",
     "cache_write_mtok": "cache_write",
     "cache_write_1h_mtok": "cache_write_1h",
+    "input_audio_mtok": "input_audio",
+    "cache_audio_read_mtok": "cache_read_audio",
+    "output_audio_mtok": "output_audio",
+    "input_image_mtok": "input_image",
+    "cache_image_read_mtok": "cache_read_image",
+    "output_image_mtok": "output_image",
+    "input_video_mtok": "input_video",
+    "web_searches_kcount": "web_search",
+    "storage_searches_kcount": "file_search",
 }
+#: What a call may be asked for, by how genai-prices says it -> our service tier.
+_TIERS = ("processing", "service_tier", "speed")
 
 
 def render() -> dict[str, Any]:
@@ -57,7 +65,7 @@ def render() -> dict[str, Any]:
     return {
         "version": 1,
         "source": f"genai-prices {version('genai-prices')}",
-        "unit": "USD per million tokens",
+        "unit": "USD per million tokens; searches per thousand",
         "providers": providers,
     }
 
@@ -79,34 +87,47 @@ def dumps(table: dict[str, Any]) -> str:
 
 def _model(model: Any) -> dict[str, Any] | None:
     conditional = model.prices if isinstance(model.prices, list) else None
-    prices: list[dict[str, Any]] = []
+    prices: list[dict[str, Any] | None] = []
     if conditional is None:
         prices.append(_price(model.prices))
     else:
-        for entry in conditional:
-            price = _price(entry.prices)
-            if entry.constraint is not None:
-                start = getattr(entry.constraint, "start_date", None)
-                if start is None:
-                    return None  # by time of day
-                price = {"from": start.isoformat(), **price}
-            prices.append(price)
-    if any("input" not in price and "output" not in price for price in prices):
+        prices.extend(_dated(entry.constraint, _price(entry.prices)) for entry in conditional)
+    for variant in model.price_variants or ():
+        (how, tier), *more = variant.when.items()
+        if more or how not in _TIERS:
+            continue  # by route or kind of search, which no response tells
+        price = _price(variant.prices)
+        if price:  # none: the same as the standard one
+            prices.append(_dated(variant.constraint, {"tier": tier, **price}))
+    if any(price is None for price in prices):
         return None
-    return {"id": model.id, "match": list(_alternatives(model.match)), "prices": prices}
+    found = [price for price in prices if price is not None]
+    if any("tier" not in price and "input" not in price and "output" not in price for price in found):
+        return None
+    return {"id": model.id, "match": list(_alternatives(model.match)), "prices": found}
 
 
-def _price(prices: Any) -> dict[str, Any]:
+def _dated(constraint: Any, price: dict[str, Any] | None) -> dict[str, Any] | None:
+    if constraint is None or price is None:
+        return price
+    start = getattr(constraint, "start_date", None)
+    return None if start is None else {"from": start.isoformat(), **price}  # None: by time of day
+
+
+def _price(prices: Any) -> dict[str, Any] | None:
+    """One price; ``None`` where it charges something that no usage report counts."""
     found: dict[str, Any] = {}
-    for field, name in _FIELDS.items():
-        value = getattr(prices, field, None)
+    for field, value in vars(prices).items():
         if value is None:
             continue
+        if field not in _FIELDS:
+            return None
+        name = _FIELDS[field]
         if isinstance(value, Decimal):
             found[name] = _number(value)
         else:
             found[name] = [_number(value.base), *([tier.start, _number(tier.price)] for tier in value.tiers)]
-    return found
+    return {name: found[name] for name in _FIELDS.values() if name in found}
 
 
 def _number(value: Decimal) -> float | int:
@@ -136,23 +157,4 @@ def _clause(match: Any) -> list[Any]:
             return ["~", match.regex]
         case "ClauseAnd":
             return ["&", [_clause(part) for part in match.and_]]
-    raise SystemExit(f"genai-prices has a new way of matching, {match!r}: teach tools/render_prices.py")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("file", nargs="?", type=Path, default=DEFAULT)
-    parser.add_argument("--check", action="store_true", help="only compare; exit with 1 on a difference")
-    options = parser.parse_args()
-    text = dumps(render())
-    if options.check:
-        if options.file.read_text(encoding="utf-8") == text:
-            return 0
-        sys.stderr.write(f"{options.file} is not what genai-prices renders: run tools/render_prices.py\n")
-        return 1
-    options.file.write_text(text, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(f"genai-prices has a new way of matching, {match!r}: teach taximeter_cli/render_prices.py")
