@@ -161,8 +161,8 @@ def _prices() -> pricing.PriceBook:
 _PREPARE: Final[dict[str, Callable[[], object]]] = {
     "fastapi": request.install,
     "psycopg": database.install,
-    "openai": lambda: modelcalls.install(_prices()),
-    "anthropic": lambda: modelcalls.install(_prices()),
+    "openai": lambda: modelcalls.install(_prices(), "openai"),
+    "anthropic": lambda: modelcalls.install(_prices(), "anthropic"),
 }
 
 

@@ -50,23 +50,42 @@ HOSTS: Final[Mapping[str, str]] = {
     "api.moonshot.cn": "moonshot_ai",
     "api.voyageai.com": "voyageai",
 }
+#: Providers that a host was found for.
+KNOWN: Final = frozenset(HOSTS.values())
 #: What an SDK says when it only means the protocol: then the host decides.
 _PROTOCOLS: Final = frozenset({"openai", "anthropic", "azure.ai.openai"})
 #: Older and other names -> the convention's.
 _SYSTEMS: Final[Mapping[str, str]] = {
     **{"azure": "azure.ai.openai", "az.ai.openai": "azure.ai.openai", "azure_openai": "azure.ai.openai"},
     **{"az.ai.inference": "azure.ai.inference", "azure_ai": "azure.ai.inference"},
-    **{"bedrock": "aws.bedrock", "aws": "aws.bedrock", "aws_bedrock": "aws.bedrock", "amazon-bedrock": "aws.bedrock"},
-    **{"gemini": "gcp.gemini", "google": "gcp.gemini", "google_genai": "gcp.gemini", "gcp.gen_ai": "gcp.gemini"},
+    **{
+        "bedrock": "aws.bedrock",
+        "aws": "aws.bedrock",
+        "aws_bedrock": "aws.bedrock",
+        "amazon-bedrock": "aws.bedrock",
+    },
+    **{
+        "gemini": "gcp.gemini",
+        "google": "gcp.gemini",
+        "google_genai": "gcp.gemini",
+        "gcp.gen_ai": "gcp.gemini",
+    },
     **{"google_generative_ai": "gcp.gemini", "google.generative-ai": "gcp.gemini"},
     **{"vertex_ai": "gcp.vertex_ai", "vertexai": "gcp.vertex_ai", "google.vertex": "gcp.vertex_ai"},
     **{"mistral": "mistral_ai", "mistralai": "mistral_ai", "xai": "x_ai", "x-ai": "x_ai"},
-    **{"moonshot": "moonshot_ai", "moonshotai": "moonshot_ai", "together_ai": "together", "togetherai": "together"},
+    **{
+        "moonshot": "moonshot_ai",
+        "moonshotai": "moonshot_ai",
+        "together_ai": "together",
+        "togetherai": "together",
+    },
 }
 
 
 def provider(name: str | None, host: str | None, known: Mapping[str, str] | None = None) -> str:
     """Who is paid: by ``known`` (host -> provider, given by the user), the host, then the SDK's word.
+
+    An empty provider in ``known`` says that the SDK's word holds: the host passes calls on.
 
     A host that nobody knows is returned as it is, in lower case.
     """
@@ -74,8 +93,8 @@ def provider(name: str | None, host: str | None, known: Mapping[str, str] | None
     if not host or (name and name not in _PROTOCOLS):
         return name or "unknown"
     host = host.lower().rstrip(".")[:128]
-    if known and (found := known.get(host)):
-        return found
+    if known and (given := known.get(host)) is not None:
+        return given or name
     if found := HOSTS.get(host):
         return found
     for end, found in HOSTS.items():
@@ -135,7 +154,9 @@ _WRITE: Final = (
     *("gen_ai.usage.cache_creation_input_tokens", "llm.token_count.prompt_details.cache_write"),
 )
 #: Where Anthropic's input excludes cached tokens, as the provider itself counts.
-_RAW_ANTHROPIC: Final = frozenset({"gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens", "ai.usage.promptTokens"})
+_RAW_ANTHROPIC: Final = frozenset(
+    {"gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens", "ai.usage.promptTokens"}
+)
 
 
 def read(attributes: Mapping[str, Any]) -> Call | None:
@@ -166,9 +187,7 @@ def read(attributes: Mapping[str, Any]) -> Call | None:
             amount += cached + written
         audio = _count(attributes, ("llm.token_count.prompt_details.audio",))[1]
         spoken = _count(attributes, ("llm.token_count.completion_details.audio",))[1]
-        usage = Usage(
-            amount, output, cached, written, input_audio=audio, output_audio=spoken
-        )
+        usage = Usage(amount, output, cached, written, input_audio=audio, output_audio=spoken)
     return Call(who, (response, request), operation, usage, _cost(attributes))
 
 

@@ -7,21 +7,24 @@ they were not written for:
 * where an invocation begins, the current account is put into its context, so that HTTP tries
   made under it are counted and a stream that ends after the handler returned still lands on
   its request's account;
-* where it finishes, the usage is priced;
+* where it finishes, the usage is priced: as read from the response itself (``modeldetails``) where
+  that was seen, else as the instrumentor tells it;
 * where a stream is handed to the caller, the invocation is suspended (the Anthropic
   instrumentor forgets to): otherwise what the handler does next would be parented under it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from opentelemetry.context import create_key, get_value, set_value
 from opentelemetry.trace import Span
 
 from taximeter import account as accounts
-from taximeter import guard, meters, pricing, semconv
+from taximeter import genai, guard, meters, modeldetails, pricing, semconv
+from taximeter import usage as usages
 
 WRITTEN_FOR: Final = ("1.3b",)  # versions of opentelemetry-util-genai
 _CALL: Final = create_key("taximeter.model_call")
@@ -29,18 +32,19 @@ _UNKNOWN: Final = "unknown"
 
 
 class ModelCall:
-    """One running call: whose it is, where it goes, and how often it was tried."""
+    """One running call: whose it is, where it goes, how often it was tried, and what came back."""
 
-    __slots__ = ("account", "attempts", "host")
+    __slots__ = ("account", "attempts", "host", "reading")
 
     def __init__(self, account: accounts.Account, host: str | None) -> None:
         self.account = account
         self.host = host
         self.attempts = 0
+        self.reading: usages.Reading | None = None
 
 
-def install(book: pricing.PriceBook) -> bool:
-    """Hook into util-genai; returns whether its version is known."""
+def install(book: pricing.PriceBook, library: str = "") -> bool:
+    """Hook into util-genai, and into what reads ``library``'s responses; whether the version is known."""
     from opentelemetry.util.genai import invocation, stream, version  # noqa: PLC0415
 
     if not version.__version__.startswith(WRITTEN_FOR):
@@ -51,32 +55,57 @@ def install(book: pricing.PriceBook) -> bool:
             "version that taximeter requires.",
         )
         return False
-    _wrap(invocation.InferenceInvocation, "data", book, embedding=False)
-    _wrap(invocation.EmbeddingInvocation, "_data", book, embedding=True)
+    pricer = _Pricer(book, hosts(os.environ.get("TAXIMETER_MODEL_HOSTS", "")))
+    _wrap(invocation.InferenceInvocation, "data", pricer, embedding=False)
+    _wrap(invocation.EmbeddingInvocation, "_data", pricer, embedding=True)
     _suspend(stream.SyncStreamWrapper)
     _suspend(stream.AsyncStreamWrapper)
+    modeldetails.install(library, _took)
     return True
 
 
-def _wrap(cls: Any, data: str, book: pricing.PriceBook, *, embedding: bool) -> None:
+def hosts(text: str) -> Mapping[str, str]:
+    """``TAXIMETER_MODEL_HOSTS``, comma-separated: ``host=provider``, or a ``host`` behind which the
+    provider is the one that the SDK is for."""
+    pairs = (pair.strip().partition("=") for pair in text.split(","))
+    return {host.lower(): genai.normal(name) for host, _, name in pairs if host}
+
+
+def _took(invocation: Any, reading: usages.Reading) -> None:
+    """A response was read: keep it for when the call finishes, be it that of an outer invocation."""
+    call = getattr(invocation, "_taximeter_call", None) or get_value(_CALL, invocation._span_context)
+    if isinstance(call, ModelCall) and (reading.usage is not None or call.reading is None):
+        call.reading = reading
+
+
+def _wrap(cls: Any, data: str, pricer: _Pricer, *, embedding: bool) -> None:
     if getattr(cls, "_taximeter", False):
         return
     init, finish = cls.__init__, cls._apply_finish
 
     def begun(self: Any, *args: Any, **kwargs: Any) -> None:
-        if kwargs.get("start_span", True):  # an inner one only reports to the outer
-            try:
-                call = ModelCall(accounts.running(), kwargs.get("server_address"))
+        try:
+            host = kwargs.get("server_address")
+            if kwargs.get("start_span", True):
+                call = ModelCall(accounts.running(), host)
                 kwargs["context"] = set_value(_CALL, call, kwargs.get("context"))
                 self._taximeter_call = call
-            except Exception as error:
-                guard.caught("modelcalls.begin", error)
+            else:  # an inner one only reports to the outer, which may not know the host
+                outer = get_value(_CALL, kwargs.get("context"))
+                if isinstance(outer, ModelCall):
+                    outer.host = outer.host or host
+        except Exception as error:
+            guard.caught("modelcalls.begin", error)
         init(self, *args, **kwargs)
 
     def finished(self: Any, error: Any = None) -> None:
+        try:
+            pricer.name(self, getattr(self, data))
+        except Exception as failure:
+            guard.caught("modelcalls.name", failure)
         finish(self, error)
         try:
-            _finish(self, getattr(self, data), book, failed=error is not None, embedding=embedding)
+            pricer.finish(self, getattr(self, data), failed=error is not None, embedding=embedding)
         except Exception as failure:
             guard.caught("modelcalls.finish", failure)
 
@@ -85,54 +114,114 @@ def _wrap(cls: Any, data: str, book: pricing.PriceBook, *, embedding: bool) -> N
     cls._taximeter = True
 
 
-def _finish(invocation: Any, data: Any, book: pricing.PriceBook, *, failed: bool, embedding: bool) -> None:
-    call: ModelCall | None = getattr(invocation, "_taximeter_call", None)
-    instruments = meters.get()
-    if call is None or instruments is None:
-        return
-    usage = pricing.Usage(
-        input=data.usage_input_tokens or 0,
-        output=0 if embedding else data.usage_output_tokens or 0,
-        cache_read=0 if embedding else data.usage_cache_read_input_tokens or 0,
-        cache_write=0 if embedding else data.usage_cache_write_input_tokens or 0,
-    )
-    provider = data.provider_name or _UNKNOWN
-    operation = semconv.EMBEDDINGS if embedding else data.operation_name or "chat"
-    used = bool(usage.input or usage.output)
-    cost = book.price(provider, (data.response_model, data.request_model), usage) if used else None
-    payer = accounts.Payer(
-        provider, instruments.model(data.request_model or data.response_model or _UNKNOWN), operation
-    )
-    attributes: dict[str, Any] = {semconv.MODEL_ATTEMPTS: call.attempts}
-    unpriced = cost is None and (used or not failed)
-    if cost is not None:
-        attributes[semconv.GEN_AI_USAGE_COST_AMOUNT] = cost
-        attributes[semconv.GEN_AI_USAGE_COST_CURRENCY] = "USD"
-        attributes[semconv.GEN_AI_USAGE_COST_SOURCE] = "local"
-        instruments.operation_cost.record(
-            cost, invocation._get_metric_attributes(), context=invocation._span_context
+class _Pricer:
+    """Prices a call when it finishes."""
+
+    def __init__(self, book: pricing.PriceBook, known_hosts: Mapping[str, str]) -> None:
+        self.book = book
+        self.hosts = known_hosts
+        self._told: set[str] = set()
+
+    def name(self, invocation: Any, data: Any) -> None:
+        """Name who serves the call: an SDK may talk to anyone who speaks its protocol."""
+        call: ModelCall | None = getattr(invocation, "_taximeter_call", None)
+        if call is None:
+            return
+        provider = genai.provider(data.provider_name, call.host, self.hosts)
+        if provider != data.provider_name:
+            data.provider_name = provider
+            invocation.span.set_attribute(semconv.GEN_AI_PROVIDER_NAME, provider)
+
+    def finish(self, invocation: Any, data: Any, *, failed: bool, embedding: bool) -> None:
+        call: ModelCall | None = getattr(invocation, "_taximeter_call", None)
+        instruments = meters.get()
+        if call is None or instruments is None:
+            return
+        reading = call.reading or usages.Reading(None)
+        usage = reading.usage if reading.usage is not None else _told(data, embedding=embedding)
+        provider = data.provider_name or _UNKNOWN
+        operation = semconv.EMBEDDINGS if embedding else data.operation_name or "chat"
+        payer = accounts.Payer(
+            instruments.model(provider),
+            instruments.model(data.request_model or data.response_model or _UNKNOWN),
+            operation,
         )
-    elif unpriced:
-        instruments.unpriced.add(
-            1,
-            {
-                semconv.GEN_AI_PROVIDER_NAME: provider,
-                semconv.GEN_AI_REQUEST_MODEL: payer.model,
-                "reason": "unknown_model" if used else "no_usage",
-            },
+        cost, reason = self._price(provider, data, usage, reading, invocation.attributes)
+        used = any(usage)
+        attributes: dict[str, Any] = {semconv.MODEL_ATTEMPTS: call.attempts}
+        unpriced = cost is None and (used or not failed)
+        if cost is not None:
+            attributes[semconv.GEN_AI_USAGE_COST_AMOUNT] = cost
+            attributes[semconv.GEN_AI_USAGE_COST_CURRENCY] = "USD"
+            attributes[semconv.GEN_AI_USAGE_COST_SOURCE] = "local" if reading.cost is None else "provider"
+            instruments.operation_cost.record(
+                cost, invocation._get_metric_attributes(), context=invocation._span_context
+            )
+        elif unpriced:
+            self._tell(provider, payer.model, reason)
+            instruments.unpriced.add(
+                1,
+                {
+                    semconv.GEN_AI_PROVIDER_NAME: payer.provider,
+                    semconv.GEN_AI_REQUEST_MODEL: payer.model,
+                    "reason": reason,
+                },
+            )
+        if call.account.tenant is not None:
+            attributes[semconv.TENANT] = call.account.tenant
+        if call.account.feature is not None:
+            attributes[semconv.FEATURE] = call.account.feature
+        invocation.span.set_attributes(attributes)
+        call.account.model_call(
+            payer,
+            embedding=embedding,
+            tokens=(usage.input, usage.output, usage.cache_read),
+            cost=cost,
+            unpriced=unpriced,
         )
-    if call.account.tenant is not None:
-        attributes[semconv.TENANT] = call.account.tenant
-    if call.account.feature is not None:
-        attributes[semconv.FEATURE] = call.account.feature
-    invocation.span.set_attributes(attributes)
-    call.account.model_call(
-        payer,
-        embedding=embedding,
-        tokens=(usage.input, usage.output, usage.cache_read),
-        cost=cost,
-        unpriced=unpriced,
-    )
+
+    def _price(
+        self,
+        provider: str,
+        data: Any,
+        usage: pricing.Usage,
+        reading: usages.Reading,
+        attributes: Mapping[str, Any],
+    ) -> tuple[float | None, str]:
+        if reading.cost is not None:
+            return reading.cost, ""
+        if not any(usage):
+            return None, "no_usage"
+        tier = reading.tier or usages.tier_of(attributes.get(semconv.OPENAI_RESPONSE_SERVICE_TIER))
+        models = (data.response_model, data.request_model)
+        quote = self.book.quote(provider, models, usage, tier=tier, factor=reading.factor)
+        reason = quote.reason
+        if reason == "unknown_model" and provider not in genai.KNOWN:
+            reason = "unknown_provider"
+        return quote.cost, reason
+
+    def _tell(self, provider: str, model: str, reason: str) -> None:
+        """Say once per provider that nobody knows what it charges."""
+        if reason != "unknown_provider" or provider in self._told or len(self._told) > 100:
+            return
+        self._told.add(provider)
+        guard.logger.warning(
+            "Model calls go to %s, which is no provider that Taximeter knows: they are counted, not priced. "
+            "If it passes them on, say so: TAXIMETER_MODEL_HOSTS=%s (or HOST=PROVIDER). Else give "
+            "prices under the provider %r in TAXIMETER_PRICES_FILE.",
+            *(provider, provider, provider),
+        )
+
+
+def _told(data: Any, *, embedding: bool) -> pricing.Usage:
+    """The usage as the instrumentor tells it."""
+    if embedding:
+        return pricing.Usage(input=data.usage_input_tokens or 0)
+    read, written = data.usage_cache_read_input_tokens or 0, data.usage_cache_write_input_tokens or 0
+    size = data.usage_input_tokens or 0
+    if data.provider_name == "aws.bedrock":
+        size += read + written  # Bedrock's instrumentor hands on what excludes them
+    return pricing.Usage(size, data.usage_output_tokens or 0, read, written)
 
 
 def count_attempt(_: Span, request: Any) -> None:

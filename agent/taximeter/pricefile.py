@@ -42,7 +42,7 @@ _REMEDY: Final = "Correct it or unset TAXIMETER_PRICES_FILE."
 _AUDIO_AS_TEXT: Final = frozenset({"google"})
 
 #: (what, charged like): in the order in which they are filled in.
-_LIKE: Final = (
+LIKE: Final = (
     *(("input_audio", "input"), ("output_audio", "output")),  # where audio_as_text
     *(("cache_read_audio", "cache_read"), ("cache_read_audio", "input_audio")),
     *(("input_image", "input"), ("output_image", "output"), ("input_video", "input")),
@@ -66,7 +66,8 @@ def read(path: Path, *, trusted: bool = False) -> Table:
         ) from error
     except json.JSONDecodeError as error:
         raise PriceFileError(
-            f"Price file {path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}. {_REMEDY}"
+            f"Price file {path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}. "
+            f"{_REMEDY}"
         ) from error
     except (UnicodeDecodeError, RecursionError) as error:
         raise PriceFileError(f"Price file {path} is not UTF-8 JSON: {error}. {_REMEDY}") from error
@@ -136,7 +137,9 @@ def _usd(table: Mapping[str, Any]) -> float:
     if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 < usd < 1e6:
         raise _Malformed("$.usd", f"must be what one {currency} is in USD, not {usd!r}")
     if (currency == "USD") != (usd == 1):
-        raise _Malformed("$.usd", f"must say what one {currency} is in USD" if usd == 1 else "must be 1 for USD")
+        raise _Malformed(
+            "$.usd", f"must say what one {currency} is in USD" if usd == 1 else "must be 1 for USD"
+        )
     return float(usd)
 
 
@@ -196,7 +199,7 @@ def _by_tier(dated: Sequence[_Dated], place: str, audio_as_text: bool) -> dict[s
 def _complete(rates: Mapping[str, Rate], audio_as_text: bool) -> Mapping[str, Rate]:
     """``rates`` with what is charged like something else where it has no rate of its own."""
     found = dict(rates)
-    for name, like in _LIKE:
+    for name, like in LIKE:
         if name not in found and like in found and (audio_as_text or not name.endswith("put_audio")):
             found[name] = found[like]
     return found

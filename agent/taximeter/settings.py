@@ -94,6 +94,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "Kinds of content to export, none by default: errors, urls, sql, messages, clients, or all.",
     ),
     Setting(
+        "TAXIMETER_MODEL_HOSTS",
+        None,
+        "list",
+        "Gateways and proxies, comma-separated: a host that passes calls on to the provider the SDK is for, "
+        "or host=provider. A server at any other unknown host is a provider of its own, with its own prices.",
+    ),
+    Setting(
         "TAXIMETER_LABEL_LIMIT",
         "200",
         "int",

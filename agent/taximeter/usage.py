@@ -39,8 +39,8 @@ def read(response: Any, *, tier: str = "") -> Reading:
     usage = _get(response, "usage")
     metadata = _first(_get(response, "usage_metadata"), _get(response, "usageMetadata"))
     model = _first(_get(response, "model"), _get(response, "model_version"), _get(response, "modelVersion"))
-    said = _tier(_get(response, "service_tier"), _get(usage, "service_tier"), _get(usage, "speed"))
-    tier = _tier(tier) or said
+    said = tier_of(_get(response, "service_tier"), _get(usage, "service_tier"), _get(usage, "speed"))
+    tier = tier_of(tier) or said
     if metadata is not None:
         found: Usage | None = _gemini(metadata)
         traffic = _text(_first(_get(metadata, "traffic_type"), _get(metadata, "trafficType")))
@@ -64,7 +64,11 @@ def _chat(usage: Any) -> Usage:
     """OpenAI chat and embeddings, and all who speak like it (DeepSeek, Groq, Mistral, OpenRouter)."""
     of_input = _get(usage, "prompt_tokens_details")
     of_output = _get(usage, "completion_tokens_details")
-    cached = _int(of_input, "cached_tokens") or _int(usage, "prompt_cache_hit_tokens") or _int(usage, "cached_tokens")
+    cached = (
+        _int(of_input, "cached_tokens")
+        or _int(usage, "prompt_cache_hit_tokens")
+        or _int(usage, "cached_tokens")
+    )
     return Usage(
         input=_int(usage, "prompt_tokens"),
         output=_int(usage, "completion_tokens"),
@@ -197,7 +201,7 @@ def _factor(usage: Any) -> float:
     return 1.1 if _get(usage, "inference_geo") == "us" else 1.0
 
 
-def _tier(*said: Any) -> str:
+def tier_of(*said: Any) -> str:
     """The first of ``said`` that is not the standard tier, else ``""``."""
     for value in said:
         if isinstance(value, str) and value.lower() not in _STANDARD:

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from taximeter import genai, pricing, usage
+from taximeter.pricefile import LIKE
 from taximeter.pricing import CALL_RATES, Model, NoRate, Rate
 
 EXIT_UNKNOWN = 1
@@ -27,7 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Exit codes: 0 found, 1 no such price, 2 wrong usage."
     )
     parser.add_argument("model", metavar="MODEL|update", help="a model's name, or 'update'")
-    parser.add_argument("--provider", help="who serves it (openai, anthropic, aws.bedrock, ...); default: all")
+    parser.add_argument(
+        "--provider", help="who serves it (openai, anthropic, aws.bedrock, ...); default: all"
+    )
     parser.add_argument("--tier", default="", help="service tier: batch, flex, priority, fast")
     parser.add_argument("--at", metavar="DATE", help="the price on this day (UTC), like 2026-01-31")
     parser.add_argument(
@@ -36,7 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prices", metavar="FILE", default=os.environ.get("TAXIMETER_PRICES_FILE"))
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--output", metavar="FILE", type=Path, help="of 'update': where to write the table")
-    parser.add_argument("--check", action="store_true", help="of 'update': compare only; exit 1 on a difference")
+    parser.add_argument(
+        "--check", action="store_true", help="of 'update': compare only; exit 1 on a difference"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -98,7 +103,9 @@ def _explain(
         return found | {"unpriced": f"no price for the tier {tier!r} at that time"}
     found["since"] = _date(rates.start)
     found["changes"] = [_date(dated.start) for dated in entry.prices[tier] if dated.start]
-    found["rates"] = {name: _rate(name, rate) for name, rate in rates.rates.items()}
+    given = rates.rates
+    derived = {name for name, like in LIKE if name in given and given[name] is given.get(like)}
+    found["rates"] = {name: _rate(name, rate) for name, rate in given.items() if name not in derived}
     if reading is None:
         return found
     if reading.cost is not None:
@@ -196,4 +203,3 @@ def _update(path: Path, *, check: bool) -> int:
     was, now = old.count('{"id"'), text.count('{"id"')
     print(f"{path}: {now} models (before: {was})")
     return 0
-

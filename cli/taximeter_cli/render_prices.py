@@ -55,7 +55,7 @@ _TIERS = ("processing", "service_tier", "speed")
 
 def render() -> dict[str, Any]:
     """The table as the agent reads it (see ``taximeter.pricing``)."""
-    from genai_prices import data  # noqa: PLC0415  (slow to import, and only needed here)
+    from genai_prices import data
 
     providers: dict[str, Any] = {}
     for provider in data.providers:
@@ -157,4 +157,6 @@ def _clause(match: Any) -> list[Any]:
             return ["~", match.regex]
         case "ClauseAnd":
             return ["&", [_clause(part) for part in match.and_]]
-    raise SystemExit(f"genai-prices has a new way of matching, {match!r}: teach taximeter_cli/render_prices.py")
+    raise SystemExit(
+        f"genai-prices has a new way of matching, {match!r}: teach taximeter_cli/render_prices.py"
+    )

@@ -87,6 +87,7 @@ class Stack:
             "OPENAI_BASE_URL": f"{provider}/v1",
             "OPENAI_API_KEY": "local",
             "ANTHROPIC_BASE_URL": provider,
+            "TAXIMETER_MODEL_HOSTS": "127.0.0.1,localhost",
             "ANTHROPIC_API_KEY": "local",
             "MOTOPRESS_URL": f"{provider}/motopress",
         }

@@ -65,6 +65,7 @@ class Service:
                 "OTEL_SERVICE_NAME": "hotel",
                 "OPENAI_BASE_URL": f"{provider.url}/v1",
                 "ANTHROPIC_BASE_URL": provider.url,
+                "TAXIMETER_MODEL_HOSTS": "127.0.0.1",
                 "TAXIMETER_STRICT": "1",
             }
             | environment,
