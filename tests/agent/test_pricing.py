@@ -6,7 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,94 @@ def test_a_contract_goes_before_the_list(tmp_path: Path) -> None:
     )
 
 
+def contract(tmp_path: Path, document: dict[str, Any]) -> pricing.PriceBook:
+    path = tmp_path / "contract.json"
+    path.write_text(json.dumps({"version": 1, **document}))
+    loaded, problem = pricing.load(str(path))
+    assert problem is None
+    return loaded
+
+
+MILLION = Usage(1_000_000)
+
+
+def test_a_discount_is_off_the_list_price_of_all_that_the_contract_does_not_name(tmp_path: Path) -> None:
+    models = [{"id": "gpt-4.1", "discount": 0.5}, {"id": "gpt-4o", "input": 2}]
+    loaded = contract(tmp_path, {"providers": {"openai": {"discount": 0.1, "models": models}}})
+    assert loaded.price("openai", ["gpt-4o-mini"], MILLION) == pytest.approx(0.15 * 0.9)
+    assert loaded.price("openai", ["gpt-4.1"], MILLION) == pytest.approx(2.00 / 2)
+    assert loaded.price("openai", ["gpt-4o"], MILLION) == pytest.approx(2)
+    assert loaded.price("azure.ai.openai", ["gpt-4o-mini"], MILLION) == pytest.approx(0.15 * 0.9)
+    assert loaded.price("anthropic", ["claude-haiku-4-5"], MILLION) == pytest.approx(1)
+    assert loaded.quote("openai", ["gpt-4o-mini"], MILLION, tier="batch").cost == pytest.approx(0.075 * 0.9)
+
+
+def test_another_currency_is_converted_once(tmp_path: Path) -> None:
+    model = {"id": "m", "input": 2, "web_search": 5}
+    loaded = contract(
+        tmp_path, {"currency": "EUR", "usd": 1.08, "providers": {"openai": {"models": [model]}}}
+    )
+    assert loaded.price("openai", ["m"], MILLION) == pytest.approx(2.16)
+    assert loaded.price("openai", ["m"], Usage(1_000_000, web_search=1000)) == pytest.approx(2.16 + 5.40)
+
+
+def test_a_tier_inherits_what_it_leaves_out_and_changes_with_the_standard_price(tmp_path: Path) -> None:
+    prices = [
+        {"input": 2, "output": 8},
+        {"from": "2026-07-01", "input": 1, "output": 4},
+        {"tier": "batch", "input": 0.5},
+    ]
+    loaded = book(tmp_path, {"id": "m", "prices": prices})
+    for day, output in ((date(2026, 6, 30), 8), (date(2026, 7, 1), 4)):
+        when = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
+        quote = loaded.quote("openai", ["m"], Usage(1_000_000, 1_000_000), tier="batch", when=when)
+        assert quote.cost == pytest.approx(0.5 + output)
+    assert loaded.quote("openai", ["m"], MILLION, tier="flex").reason == "unknown_tier"
+
+
+def prices(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "taximeter_cli", "prices", *words],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_price_is_explained() -> None:
+    done = prices("o3", "--provider", "openai", "--at", "2026-11-01")
+    assert done.returncode == 0
+    assert "openai o3  (genai-prices" in done.stdout
+    assert "since 2025-06-10" in done.stdout
+    assert "cache_read         $0.5 per million tokens" in done.stdout
+
+
+def test_a_bill_is_explained_line_by_line() -> None:
+    answer = {
+        "type": "message",
+        "usage": {
+            **{"input_tokens": 100, "output_tokens": 50, "cache_creation_input_tokens": 1000},
+            **{"cache_creation": {"ephemeral_1h_input_tokens": 400}, "inference_geo": "us"},
+        },
+    }
+    done = prices("claude-opus-4-8", "--provider", "anthropic", "--usage", "-", stdin=json.dumps(answer))
+    assert done.returncode == 0
+    assert "cache_write_1h          400  $0.00440000" in done.stdout  # 400 at $10, a tenth more
+    cost = 1.1 * (100 * 5 + 600 * 6.25 + 400 * 10 + 50 * 25) / 1e6
+    assert f"cost: ${cost:.8f} (local)" in done.stdout
+
+
+def test_no_price_is_told_with_the_remedy() -> None:
+    done = prices("llama-of-mine", "--provider", "openai")
+    assert done.returncode == 1
+    assert "no price is known for 'llama-of-mine' from openai" in done.stderr
+    assert "TAXIMETER_PRICES_FILE" in done.stderr
+    flex = prices("gpt-4.1", "--provider", "openai", "--tier", "flex")
+    assert (flex.returncode, "no price for the tier 'flex'" in flex.stdout) == (1, True)
+    assert "--at 'soon' is no date" in prices("o3", "--at", "soon").stderr
+
+
 @pytest.mark.parametrize("how", ["=", "^", "$", "*", "~"])
 def test_ways_of_matching(tmp_path: Path, how: str) -> None:
     text = {"=": "ab-cd", "^": "ab", "$": "cd", "*": "b-c", "~": "^ab.cd$"}[how]
@@ -143,6 +231,17 @@ def test_ways_of_matching(tmp_path: Path, how: str) -> None:
         ),
         ('{"version": 1, "providers": {"o": {"models": [{"id": "m", "input": -1}]}}}', "not -1"),
         ('{"version": 1, "providers": {"o": {"models": [{"id": "m"}]}}}', "neither 'input' nor 'output'"),
+        ('{"version": 1, "currency": "EUR", "providers": {}}', "at $.usd: must say what one EUR is in USD"),
+        ('{"version": 1, "currency": "euro", "usd": 2, "providers": {}}', "three capital letters"),
+        ('{"version": 1, "providers": {"o": {"discount": 10}}}', "a share between 0 and 1"),
+        (
+            '{"version": 1, "providers": {"o": {"models": [{"id": "m", "discount": 0.1, "input": 1}]}}}',
+            "has a discount and 'input': give one of the two",
+        ),
+        (
+            '{"version":1,"providers":{"o":{"models":[{"id":"m","prices":[{"tier":"batch","input":1}]}]}}}',
+            "has no price without a tier",
+        ),
     ],
 )
 def test_a_malformed_file_is_told_with_path_place_and_remedy(tmp_path: Path, text: str, says: str) -> None:

@@ -6,9 +6,11 @@ SIGTERM loses nothing.
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -235,6 +237,28 @@ def test_an_unknown_model_has_no_price_and_is_counted(run: Run) -> None:
     ]
     assert point.value == 1
     assert run.receiver.total("taximeter.request.unpriced.calls", http_route="/chat/{hotel}") == 2
+
+
+def test_an_unknown_host_is_not_the_provider_that_the_sdk_is_for(
+    receiver: Receiver, start: Start, tmp_path: Path
+) -> None:
+    """A server that speaks OpenAI's protocol: priced by the contract, under its own name, or not at all."""
+    contract = tmp_path / "contract.json"
+    model = {"id": "gpt-4o-mini", "input": 1.0, "output": 2.0}
+    contract.write_text(json.dumps({"version": 1, "providers": {"127.0.0.1": {"models": [model]}}}))
+    service = start(TAXIMETER_MODEL_HOSTS="", TAXIMETER_PRICES_FILE=str(contract), OTEL_SERVICE_NAME="other")
+    assert service.get("/chat/local").status_code == 200
+    assert service.get("/responses").status_code == 200
+    assert service.get("/threads").status_code == 200
+    service.stop()
+    spans = [span for span in receiver.spans if span.resource["service.name"] == "other"]
+    calls = [span.attributes for span in spans if "gen_ai.provider.name" in span.attributes]
+    assert {attributes["gen_ai.provider.name"] for attributes in calls} == {"127.0.0.1"}
+    costs = [(a["gen_ai.request.model"], a.get("gen_ai.usage.cost.amount")) for a in calls]
+    assert ("claude-sonnet-4-5", None) in costs
+    chat = (1000 * 1.0 + 200 * 2.0) / 1e6  # the contract knows no rate for cached tokens
+    assert costs.count(("gpt-4o-mini", pytest.approx(chat))) == 2
+    assert service.log().count("Model calls go to 127.0.0.1, which is no provider that Taximeter knows") == 1
 
 
 def test_a_stream_without_usage_is_counted_as_unpriced(run: Run) -> None:
