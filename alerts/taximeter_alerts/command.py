@@ -14,7 +14,8 @@ from taximeter_alerts.alertmanager import TEMPLATE_TEXT, TEMPLATES, Receivers, a
 from taximeter_alerts.model import HEARTBEAT, PAGE
 from taximeter_alerts.profile import PROFILES
 from taximeter_alerts.rules import Links, alerts_file, all_alerts, recording_file
-from taximeter_alerts.thresholds import Thresholds
+from taximeter_alerts.thresholds import of_budget
+from taximeter_analysis.budget import BudgetError, load_budget
 
 DEFAULT_OUTPUT = Path("taximeter-alerts")
 EPILOG = """\
@@ -43,6 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="default",
         help="demo: windows of seconds instead of hours, for a demonstration (default %(default)s)",
     )
+    add(
+        "--budget", type=Path, metavar="FILE", help="budget.yaml with the limits (default: the delivered one)"
+    )
     add("--grafana-url", default=Links.grafana, help="for links to dashboards (default %(default)s)")
     add("--runbooks-url", default=Links.runbooks, help="for links to runbooks (default %(default)s)")
     add("--webhook", default=Receivers.webhook, help="URL told of pages and tickets (default %(default)s)")
@@ -64,7 +68,11 @@ def main(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     if args.action == "list":
         return _list()
-    wanted = rendered(args)
+    try:
+        wanted = rendered(args)
+    except (BudgetError, ValueError) as error:
+        print(f"taximeter alerts: {error}", file=sys.stderr)
+        return 2
     try:
         if args.check:
             changed = files.drifted(args.output, wanted)
@@ -83,7 +91,10 @@ def main(args: argparse.Namespace) -> int:
 
 def rendered(args: argparse.Namespace) -> dict[str, str]:
     """File name to text."""
-    profile, thresholds = PROFILES[args.profile], Thresholds()
+    profile = PROFILES[args.profile]
+    thresholds, notes = of_budget(load_budget(args.budget) if args.budget else None)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     receivers = Receivers(
         webhook=args.webhook,
         heartbeat=args.heartbeat,

@@ -36,6 +36,14 @@ VARIABLES = {c.JOB: "job", c.ROUTE: "route", c.MODEL: "model", c.TENANT: "tenant
 """Dashboard variable of each label that a link may select."""
 
 
+def grown(counter: str, by: str, window: str) -> str:
+    """A counter that rose within the window; a new series' first value is a rise that ``increase`` misses."""
+    return (
+        f"sum by ({by}) (increase({counter}[{window}])) > 0\n"
+        f"or sum by ({by}) ({counter} unless {counter} offset {window}) > 0"
+    )
+
+
 def ref(label: str) -> str:
     """A label's value in a template."""
     return f"{{{{ $labels.{label} }}}}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from taximeter import semconv
 from taximeter_alerts import recording as r
-from taximeter_alerts.model import PAGE, TICKET, Alert, ref
+from taximeter_alerts.model import PAGE, TICKET, Alert, grown, ref
 from taximeter_alerts.profile import Profile
 from taximeter_alerts.requests import known, median
 from taximeter_alerts.thresholds import Thresholds
@@ -25,53 +25,86 @@ def alerts(t: Thresholds, p: Profile) -> list[Alert]:
 
 
 def _budgets(t: Thresholds, p: Profile) -> list[Alert]:
+    """What the budget sets no limit for has no alert."""
     by_tenant = f"sum by ({c.JOB}, {c.TENANT})"
-    return [
-        Alert(
-            "TaximeterDailyCostAboveBudget",
-            TICKET,
-            f"sum by ({c.JOB}) (increase({c.COST}[{p.day}])) > {t.usd_per_day:g}",
-            p.brief,
-            f"{ref(c.JOB)}: the day's money is spent",
-            f"{USD} in the last {p.day}; the budget is {t.usd_per_day:g} USD a day.",
-            "money",
-        ),
-        Alert(
-            "TaximeterMonthlyCostForecast",
-            TICKET,
-            f"avg_over_time({r.JOB_COST}[{p.week}]) * {SECONDS_PER_DAY} * {DAYS_PER_MONTH} "
-            f"> {t.usd_per_month:g}",
-            p.hold,
-            f"{ref(c.JOB)}: at this pace the month will cost more than its budget",
-            f"{USD} a month at the pace of the last {p.week}; the budget is {t.usd_per_month:g} USD.",
-            "money",
-        ),
-        Alert(
-            "TaximeterTenantCostAboveBudget",
-            TICKET,
-            f'{by_tenant} (increase({c.COST}{{{c.TENANT}!=""}}[{p.day}])) > {t.tenant_usd_per_day:g}',
-            p.brief,
-            f"{ref(c.JOB)}: tenant {ref(c.TENANT)} has spent its day's money",
-            f"{USD} in the last {p.day}; the budget is {t.tenant_usd_per_day:g} USD a day.",
-            "money",
-            by=(c.JOB, c.TENANT),
-        ),
-    ]
+    found = []
+    if t.usd_per_day is not None:
+        found.append(
+            Alert(
+                "TaximeterDailyCostAboveBudget",
+                TICKET,
+                f"sum by ({c.JOB}) (increase({c.COST}[{p.day}])) > {t.usd_per_day:g}",
+                p.brief,
+                f"{ref(c.JOB)}: the day's money is spent",
+                f"{USD} in the last {p.day}; the budget is {t.usd_per_day:g} USD a day.",
+                "money",
+            )
+        )
+    if t.usd_per_month is not None:
+        pace = f"avg_over_time({r.JOB_COST}[{p.week}]) * {SECONDS_PER_DAY} * {DAYS_PER_MONTH}"
+        found.append(
+            Alert(
+                "TaximeterMonthlyCostForecast",
+                TICKET,
+                f"{pace} > {t.usd_per_month:g}",
+                p.hold,
+                f"{ref(c.JOB)}: at this pace the month will cost more than its budget",
+                f"{USD} a month at the pace of the last {p.week}; the budget is {t.usd_per_month:g} USD.",
+                "money",
+            )
+        )
+    if t.tenants:
+        found.append(
+            Alert(
+                "TaximeterTenantCostAboveBudget",
+                TICKET,
+                "\nor\n".join(
+                    f"{by_tenant} (increase({c.COST}{match.selector}[{p.day}])) > {match.limit:g}"
+                    for match in t.tenants
+                ),
+                p.brief,
+                f"{ref(c.JOB)}: tenant {ref(c.TENANT)} has spent its day's money",
+                f"{USD} in the last {p.day}, more than the budget allows it in a day.",
+                "money",
+                by=(c.JOB, c.TENANT),
+            )
+        )
+    return found
+
+
+def _spike(t: Thresholds, p: Profile) -> str:
+    """Dearer per request than usual, or more money than at the usual peak; and the difference is money.
+
+    Money alone follows the day's rhythm, so its median would be passed every noon; and money per request
+    alone does not see a crawler.
+    """
+    per, cost, factor = r.MODEL_PER_REQUEST, r.MODEL_COST, t.cost_factor
+    least = t.cost_delta_usd_per_hour / 3600
+    peak = f"quantile_over_time(0.99, {cost}[{p.history}] offset {p.lag})"
+    return (
+        "3600 * (\n"
+        f"  {cost}\n"
+        f"    and {per} > {factor:g} * {median(per, p)}\n"
+        f"    and {cost} * (1 - {median(per, p)} / {per}) > {least:.6g}\n"
+        f"    and {known(per, p)}\n"
+        "  or\n"
+        f"  {cost} > {factor:g} * {peak}\n"
+        f"    and {cost} - {peak} > {least:.6g}\n"
+        f"    and count_over_time({cost}[{p.history}] offset {p.lag}) >= {p.day_samples}\n"
+        ")"
+    )
 
 
 def _models(t: Thresholds, p: Profile) -> list[Alert]:
-    usual = median(r.MODEL_COST, p)
-    per_second = t.cost_delta_usd_per_hour / 3600
     return [
         Alert(
             "TaximeterCostSpike",
             PAGE,
-            f"3600 * (\n  {r.MODEL_COST} > {t.cost_factor:g} * {usual}\n"
-            f"  and {r.MODEL_COST} - {usual} > {per_second:.6g}\n"
-            f"  and {known(r.MODEL_COST, p)}\n)",
+            _spike(t, p),
             p.brief,
             f"{ref(c.JOB)}: {ref(c.MODEL)} costs much more than usual",
-            f"{USD} an hour, more than {t.cost_factor:g} times the median of the last {p.history}.",
+            f"{USD} an hour: more than {t.cost_factor:g} times as much per request as the median of the last "
+            f"{p.history}, or as at its peak.",
             "money",
             by=(c.JOB, c.MODEL),
             keep=p.keep,
@@ -80,8 +113,7 @@ def _models(t: Thresholds, p: Profile) -> list[Alert]:
         Alert(
             "TaximeterUnpricedModel",
             TICKET,
-            f"sum by ({c.JOB}, {c.MODEL}) (increase({c.UNPRICED}[{p.money}])) > 0\n"
-            f"or sum by ({c.JOB}, {c.MODEL}) ({c.UNPRICED} unless {c.UNPRICED} offset {p.money}) > 0",
+            grown(c.UNPRICED, f"{c.JOB}, {c.MODEL}", p.money),
             "0s",
             f"{ref(c.JOB)}: no price is known for {ref(c.MODEL)}",
             '{{ $value | printf "%.0f" }} calls without a price: what they cost is in no figure. '

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taximeter_alerts import recording as r
-from taximeter_alerts.model import HEARTBEAT, PAGE, TICKET, Alert, ref
+from taximeter_alerts.model import HEARTBEAT, PAGE, TICKET, Alert, grown, ref
 from taximeter_alerts.profile import Profile
 from taximeter_alerts.thresholds import Thresholds
 from taximeter_collector.prometheus import catalogue as c
@@ -42,11 +42,11 @@ def alerts(t: Thresholds, p: Profile) -> list[Alert]:
         Alert(
             TELEMETRY_ABSENT,
             TICKET,
-            f"max by ({c.JOB}) ({r.JOB_REQUESTS} offset {p.absent})\n"
+            f"max by ({c.JOB}) (max_over_time({r.JOB_REQUESTS}[{p.absent}]))\n"
             f"unless max by ({c.JOB}) ({r.JOB_REQUESTS})",
             p.hold,
             f"{ref(c.JOB)} sends no telemetry any more",
-            f"It did {p.absent} ago. The service is down, its exporter is misaddressed, or it was removed.",
+            f"It did in the last {p.absent}. It is down, its exporter is misaddressed, or it was removed.",
             "overview",
         ),
         *_collector(t, p),
@@ -55,9 +55,7 @@ def alerts(t: Thresholds, p: Profile) -> list[Alert]:
 
 
 def _collector(t: Thresholds, p: Profile) -> list[Alert]:
-    refused = "\nor\n".join(
-        f"sum by ({c.JOB}) (increase({name}[{p.short}])) > 0" for name in (c.REFUSED_SPANS, c.REFUSED_POINTS)
-    )
+    refused = "\nor\n".join(grown(name, c.JOB, p.short) for name in (c.REFUSED_SPANS, c.REFUSED_POINTS))
     return [
         Alert(
             "TaximeterCollectorRefusing",
@@ -93,7 +91,7 @@ def _collector(t: Thresholds, p: Profile) -> list[Alert]:
         Alert(
             "TaximeterCollectorDeadLetters",
             TICKET,
-            f"increase({c.DEAD_LETTERS}[{p.money}]) > 0",
+            grown(c.DEAD_LETTERS, "exporter", p.money),
             "0s",
             f"Exporter {ref('exporter')} gave up on requests",
             '{{ $value | printf "%.0f" }} requests were refused for good and are in dead-letters/.',
@@ -103,10 +101,21 @@ def _collector(t: Thresholds, p: Profile) -> list[Alert]:
         Alert(
             "TaximeterTempoDiscarding",
             TICKET,
-            f"sum by (reason) (increase({c.TEMPO_DISCARDED}[{p.short}])) > 0",
+            grown(c.TEMPO_DISCARDED, "reason", p.short),
             p.brief,
             f"Tempo discards spans ({ref('reason')})",
             "It answers OK and drops them: raise the limit that the reason names.",
+            "collector",
+            by=(),
+        ),
+        Alert(
+            "TaximeterClockAhead",
+            TICKET,
+            f"{c.CLOCK_LEAD} > {t.clock_seconds:g}",
+            p.brief,
+            f"The clock of {ref('service')} is ahead",
+            "{{ $value | humanizeDuration }} ahead: its traces lie in the future, where no "
+            "search of the last hour finds them.",
             "collector",
             by=(),
         ),
@@ -128,7 +137,7 @@ def _agent(t: Thresholds, p: Profile) -> list[Alert]:
         Alert(
             "TaximeterAgentDroppingSpans",
             TICKET,
-            f"sum by ({c.JOB}, reason) (increase({c.AGENT_DROPPED}[{p.money}])) > 0",
+            grown(c.AGENT_DROPPED, f"{c.JOB}, reason", p.money),
             p.brief,
             f"{ref(c.JOB)} drops spans ({ref('reason')})",
             '{{ $value | printf "%.0f" }} spans did not reach the collector. Metrics are still exact; '
@@ -138,7 +147,7 @@ def _agent(t: Thresholds, p: Profile) -> list[Alert]:
         Alert(
             "TaximeterAgentErrors",
             TICKET,
-            f"sum by ({c.JOB}, {c.HOOK}) (increase({c.AGENT_ERRORS}[{p.money}])) > 0",
+            grown(c.AGENT_ERRORS, f"{c.JOB}, {c.HOOK}", p.money),
             p.brief,
             f"The agent in {ref(c.JOB)} fails at {ref(c.HOOK)}",
             '{{ $value | printf "%.0f" }} failures: requests go on, with less telemetry. '

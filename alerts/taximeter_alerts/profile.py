@@ -32,13 +32,14 @@ class Profile:
     history: str  # over which a value's own median is taken
     lag: str  # history ends this long ago, so that a regression is not its own history
     history_samples: int  # fewer: no history, no alert
+    day_samples: int  # fewer: the daily peak has not been seen yet
     page: tuple[Burn, Burn]
     ticket: tuple[Burn, Burn]
     hold: str  # `for` of regressions
     brief: str  # `for` of what needs no proof
     keep: str  # `keep_firing_for`, against flapping
     new_version: str  # a version is new if it was absent so long ago
-    absent: str  # a service that was here so long ago and is not now
+    absent: str  # how long a service that is gone is missed
 
     @property
     def note(self) -> str:
@@ -53,36 +54,38 @@ DEFAULT = Profile(
     interval="30s",
     short="5m",
     quiet="6h",
-    money="1h",
+    money="30m",
     day="1d",
     week="7d",
     history="7d",
     lag="1h",
     history_samples=60,
+    day_samples=2000,
     page=(Burn(14.4, "1h", "5m"), Burn(6, "6h", "30m")),
     ticket=(Burn(3, "1d", "2h"), Burn(1, "3d", "6h")),
     hold="10m",
     brief="2m",
     keep="15m",
     new_version="1d",
-    absent="1h",
+    absent="1d",
 )
 
 DEMO = Profile(
     name="demo",
     interval="1s",
-    short="10s",
+    short="15s",
     quiet="1m",
-    money="10s",
+    money="20s",
     day="2m",
     week="5m",
-    history="90s",
-    lag="15s",
-    history_samples=10,
-    page=(Burn(14.4, "20s", "5s"), Burn(6, "40s", "10s")),
-    ticket=(Burn(3, "2m", "30s"), Burn(1, "4m", "1m")),
-    hold="2s",
-    brief="2s",
+    history="2m",
+    lag="20s",
+    history_samples=30,
+    day_samples=60,
+    page=(Burn(14.4, "30s", "10s"), Burn(6, "1m", "20s")),
+    ticket=(Burn(3, "2m", "40s"), Burn(1, "4m", "1m")),
+    hold="10s",
+    brief="3s",
     keep="0s",
     new_version="1m",
     absent="30s",

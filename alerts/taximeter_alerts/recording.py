@@ -23,7 +23,9 @@ VERSION_P95 = "job_route_version:taximeter_request_seconds:p95"
 ROUTE_DB_CALLS = "job_route:taximeter_db_calls:per_request"
 ROUTE_REPEATED = "job_route:taximeter_db_repeated:per_request"
 ROUTE_EMBEDDINGS = "job_route:taximeter_embedding_calls:per_request"
+ROUTE_COST = "job_route:taximeter_cost_usd:per_request"
 MODEL_COST = "job_model:taximeter_cost_usd:rate"
+MODEL_PER_REQUEST = "job_model:taximeter_cost_usd:per_request"
 JOB_COST = "job:taximeter_cost_usd:rate"
 CACHE_RATIO = "job_cache:taximeter_cache_hits:ratio"
 CACHE_LOOKUPS = "job_cache:taximeter_cache_lookups:rate"
@@ -94,7 +96,13 @@ def records(t: Thresholds, p: Profile) -> list[Record]:
             f"(sum by ({route}) (rate({c.EMBEDDING_CALLS}[{p.short}])) or 0 * {ROUTE_REQUESTS})\n"
             f"/ {db_requests}",
         ),
+        Record(ROUTE_COST, f"sum by ({route}) (rate({c.COST}[{p.short}]))\n/ {db_requests}"),
         Record(MODEL_COST, f"sum by ({model}) (rate({c.COST}[{p.money}]))"),
+        Record(
+            MODEL_PER_REQUEST,
+            f"{MODEL_COST}\n/ on ({c.JOB}) group_left () "
+            f"(sum by ({c.JOB}) (rate({c.REQUESTS.count}[{p.money}])) > 0)",
+        ),
         Record(JOB_COST, f"sum by ({c.JOB}) ({MODEL_COST})"),
         Record(CACHE_LOOKUPS, f"sum by ({cache}) (rate({c.CACHE_LOOKUPS}[{p.short}]))"),
         Record(

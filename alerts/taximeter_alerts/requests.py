@@ -1,4 +1,4 @@
-"""Alerts about requests: error budgets that burn, latency and statements that regress.
+"""Alerts about requests: error budgets that burn, latency that regresses, limits that are passed.
 
 A regression is judged against the route's own recorded history (its median), and must exceed both a
 factor and an absolute difference: 10 to 30 ms is three times as much and nobody's business. Without
@@ -55,9 +55,14 @@ def burns(bad: str, objective: float, pairs: tuple[Burn, Burn], least: float) ->
     return f"(\n{either}\n)"
 
 
+def busy(t: Thresholds) -> str:
+    """Only where the route has traffic enough to judge it alone."""
+    return f"and on ({c.JOB}, {c.ROUTE}) {r.ROUTE_REQUESTS} > {t.min_requests_per_second:g}"
+
+
 def alerts(t: Thresholds, p: Profile) -> list[Alert]:
-    """Requests, latency and database statements."""
-    return [*_burning(t, p), *_slower(t, p), *_statements(t, p), *_embeddings(t, p)]
+    """Errors, latency, and the budget of single routes."""
+    return [*_burning(t, p), *_slower(t, p), *_above_budget(t, p)]
 
 
 def _burning(t: Thresholds, p: Profile) -> list[Alert]:
@@ -99,7 +104,6 @@ def _burning(t: Thresholds, p: Profile) -> list[Alert]:
 
 
 def _slower(t: Thresholds, p: Profile) -> list[Alert]:
-    busy = f"and on ({c.JOB}, {c.ROUTE}) {r.ROUTE_REQUESTS} > {t.min_requests_per_second:g}"
     usual = median(r.ROUTE_P95, p)
     join = f"on ({c.JOB}, {c.ROUTE}) group_left ()"
     slow = f"{ROUTE_TRACES} && duration > {t.latency_delta_seconds:g}s }}"
@@ -107,7 +111,7 @@ def _slower(t: Thresholds, p: Profile) -> list[Alert]:
         Alert(
             "TaximeterLatencyRegression",
             TICKET,
-            f"{regressed(r.ROUTE_P95, t.latency_factor, t.latency_delta_seconds, p)}\n{busy}",
+            f"{regressed(r.ROUTE_P95, t.latency_factor, t.latency_delta_seconds, p)}\n{busy(t)}",
             p.hold,
             f"{ref(c.JOB)} {ref(c.ROUTE)}: P95 has grown",
             f"P95 is {{{{ $value | humanizeDuration }}}}, more than {t.latency_factor:g} times the median of "
@@ -132,7 +136,7 @@ def _slower(t: Thresholds, p: Profile) -> list[Alert]:
             "TaximeterLatencyRegressionNewVersion",
             TICKET,
             f"(\n  {r.VERSION_P95} > {join} {t.latency_factor:g} * {usual}\n"
-            f"  and {r.VERSION_P95} - {join} {usual} > {t.latency_delta_seconds:g}\n)\n{busy}\n"
+            f"  and {r.VERSION_P95} - {join} {usual} > {t.latency_delta_seconds:g}\n)\n{busy(t)}\n"
             f"unless on ({c.JOB}, {c.VERSION}) {r.VERSION_P95} offset {p.new_version}",
             p.brief,
             f"{ref(c.JOB)} {ref(c.VERSION)}: {ref(c.ROUTE)} is slower than before this version",
@@ -145,91 +149,35 @@ def _slower(t: Thresholds, p: Profile) -> list[Alert]:
     ]
 
 
-def _statements(t: Thresholds, p: Profile) -> list[Alert]:
-    busy = f"and on ({c.JOB}, {c.ROUTE}) {r.ROUTE_REQUESTS} > {t.min_requests_per_second:g}"
-    return [
-        Alert(
-            "TaximeterRepeatedStatements",
-            PAGE,
-            f"{regressed(r.ROUTE_REPEATED, t.repeated_factor, t.repeated_delta, p)}\n{busy}",
-            p.brief,
-            f"{ref(c.JOB)} {ref(c.ROUTE)}: an N+1 query has come in",
-            'A request repeats {{ $value | printf "%.1f" }} statements it has already sent, more than '
-            f"{t.repeated_factor:g} times the median of the last {p.history}. The load on the database grows "
-            "with the number of rows.",
-            "database",
-            by=(c.JOB, c.ROUTE),
-            keep=p.keep,
-            traces=f"{ROUTE_TRACES} && span.{semconv.REQUEST_DB_REPEATED} > {t.repeated_delta:g} }}",
-        ),
-        Alert(
-            "TaximeterDatabaseCallsRegression",
-            TICKET,
-            f"{regressed(r.ROUTE_DB_CALLS, t.db_calls_factor, t.db_calls_delta, p)}\n{busy}",
-            p.hold,
-            f"{ref(c.JOB)} {ref(c.ROUTE)}: more statements per request",
-            'A request sends {{ $value | printf "%.1f" }} statements, more than '
-            f"{t.db_calls_factor:g} times the median of the last {p.history}.",
-            "database",
-            by=(c.JOB, c.ROUTE),
-            keep=p.keep,
-            traces=f"{ROUTE_TRACES} && span.{semconv.REQUEST_DB_CALLS} > 1 }}",
-        ),
-        Alert(
-            "TaximeterDatabaseConnections",
-            TICKET,
-            f"sum by ({c.INSTANCE}) ({c.PG_BACKENDS})\n"
-            f"/ max by ({c.INSTANCE}) ({c.PG_MAX_CONNECTIONS}) > {t.database_connections_ratio:g}",
-            p.hold,
-            f"{ref(c.INSTANCE)}: the database is running out of connections",
-            "{{ $value | humanizePercentage }} of max_connections are in use.",
-            "database",
-            by=(),
-        ),
+LIMITED = {
+    "latency_p95": (r.ROUTE_P95, "P95 in seconds"),
+    "db_calls": (r.ROUTE_DB_CALLS, "statements per request"),
+    "embedding_calls": (r.ROUTE_EMBEDDINGS, "embedding calls per request"),
+    "cost": (r.ROUTE_COST, "USD per request"),
+}
+
+
+def _above_budget(t: Thresholds, p: Profile) -> list[Alert]:
+    """One alert of all limits that the budget sets to routes; none if it sets none."""
+    over = [
+        f'label_replace(avg_over_time({record}{match.selector}[{p.money}]) > {match.limit:g}, "limit", '
+        f'"{text}", "", "")'
+        for name, (record, text) in LIMITED.items()
+        for match in t.routes.get(name, ())
     ]
-
-
-def _embeddings(t: Thresholds, p: Profile) -> list[Alert]:
-    busy = f"and on ({c.JOB}, {c.ROUTE}) {r.ROUTE_REQUESTS} > {t.min_requests_per_second:g}"
+    if not over:
+        return []
     return [
         Alert(
-            "TaximeterEmbeddingCallsSpike",
+            "TaximeterRouteAboveBudget",
             TICKET,
-            f"{regressed(r.ROUTE_EMBEDDINGS, t.embedding_factor, t.embedding_delta, p)}\n{busy}",
+            "(\n  " + "\n  or ".join(over) + f"\n)\n{busy(t)}",
             p.hold,
-            f"{ref(c.JOB)} {ref(c.ROUTE)}: more embedding calls per request",
-            'A request makes {{ $value | printf "%.2f" }} embedding calls, more than '
-            f"{t.embedding_factor:g} times the median of the last {p.history}.",
-            "caches",
+            f"{ref(c.JOB)} {ref(c.ROUTE)}: {ref('limit')} above the budget",
+            f'{{{{ $value | printf "%.3g" }}}} {ref("limit")} on average over {p.money}: more than the '
+            "budget allows this route.",
+            "overview",
             by=(c.JOB, c.ROUTE),
             keep=p.keep,
-            traces=f"{ROUTE_TRACES} && span.{semconv.REQUEST_EMBEDDING_CALLS} > 0 }}",
-        ),
-        Alert(
-            "TaximeterCacheHitRateLow",
-            TICKET,
-            f"{r.CACHE_RATIO} < {t.cache_hit_ratio:g}\n"
-            f"and on ({c.JOB}, {c.CACHE}) {r.CACHE_LOOKUPS} > {t.min_requests_per_second:g}",
-            p.day if p.name == "default" else p.hold,
-            f"{ref(c.JOB)}: cache {ref(c.CACHE)} is below its target",
-            f"It hits {{{{ $value | humanizePercentage }}}} of its lookups; the target is "
-            f"{t.cache_hit_ratio:.0%}.",
-            "caches",
-            by=(c.JOB, c.CACHE),
-            keep=p.keep,
-        ),
-        Alert(
-            "TaximeterCacheHitRateDropped",
-            TICKET,
-            f"{median(r.CACHE_RATIO, p)} - {r.CACHE_RATIO} > {t.cache_drop:g}\n"
-            f"and on ({c.JOB}, {c.CACHE}) {r.CACHE_LOOKUPS} > {t.min_requests_per_second:g}\n"
-            f"and {known(r.CACHE_RATIO, p)}",
-            p.hold,
-            f"{ref(c.JOB)}: cache {ref(c.CACHE)} hits less than it used to",
-            f"Its hit rate is {{{{ $value | humanizePercentage }}}} (points) below the median of the last "
-            f"{p.history}.",
-            "caches",
-            by=(c.JOB, c.CACHE),
-            keep=p.keep,
-        ),
+        )
     ]

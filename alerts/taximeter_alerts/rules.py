@@ -11,14 +11,16 @@ from typing import Any
 
 import yaml
 
-from taximeter_alerts import money, pipeline, requests
+from taximeter_alerts import caches, database, money, pipeline, requests
 from taximeter_alerts.model import VARIABLES, Alert, encoded
 from taximeter_alerts.profile import DEFAULT, Profile
 from taximeter_alerts.recording import Record, records
-from taximeter_alerts.thresholds import Thresholds
+from taximeter_alerts.thresholds import Thresholds, of_budget
 
 HEADER = "# Rendered by `taximeter alerts render`: do not edit. {note}\n"
 TEAM = "service"
+SUBJECTS = (requests, database, caches, money, pipeline)
+"""One rule group each."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,13 @@ class Links:
 
 def all_alerts(thresholds: Thresholds | None = None, profile: Profile = DEFAULT) -> list[Alert]:
     """Every alert there is."""
-    t = thresholds or Thresholds()
-    return [*requests.alerts(t, profile), *money.alerts(t, profile), *pipeline.alerts(t, profile)]
+    t = thresholds or of_budget()[0]
+    return [alert for module in SUBJECTS for alert in module.alerts(t, profile)]
 
 
 def recording_file(thresholds: Thresholds | None = None, profile: Profile = DEFAULT) -> str:
     """The recording rules as YAML."""
-    rules = [_record(rule) for rule in records(thresholds or Thresholds(), profile)]
+    rules = [_record(rule) for rule in records(thresholds or of_budget()[0], profile)]
     return _file(profile, [{"name": "taximeter-recording", "interval": profile.interval, "rules": rules}])
 
 
@@ -63,10 +65,11 @@ def alerts_file(
     thresholds: Thresholds | None = None, profile: Profile = DEFAULT, links: Links | None = None
 ) -> str:
     """The alerting rules as YAML, one group per subject."""
-    t, where = thresholds or Thresholds(), links or Links()
+    t, where = thresholds or of_budget()[0], links or Links()
     groups = []
-    for name, module in (("requests", requests), ("money", money), ("pipeline", pipeline)):
+    for module in SUBJECTS:
         found = [_alert(alert, where) for alert in module.alerts(t, profile)]
+        name = module.__name__.rpartition(".")[2]
         groups.append({"name": f"taximeter-{name}", "interval": profile.interval, "rules": found})
     return _file(profile, groups)
 

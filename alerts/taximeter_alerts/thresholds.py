@@ -1,11 +1,31 @@
-"""The limits that alerts and dashboards hold a service against, and their defaults.
+"""The limits of the rules: what a budget says, and what no budget speaks of.
 
-One object, so that both show the same line. Where a budget sets a limit, it replaces the default.
+A budget's ``defaults`` become the objectives whose burn is watched, its ``money``, ``caches`` and
+``tenants`` the limits of their alerts, its ``routes`` the limits of
+``TaximeterRouteAboveBudget``. The rest are constants of the rules, with their reasons.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from taximeter.sdk import HTTP_DURATION_BOUNDS
+from taximeter_analysis.budget import Budget, default_budget
+from taximeter_collector.prometheus import catalogue as c
+
+QUANTILES = {"latency_p99": 0.99, "latency_p95": 0.95, "latency_p50": 0.5}
+ROUTE_LIMITS = ("latency_p95", "db_calls", "embedding_calls", "cost")
+"""The limits of a route that have a recorded value to be held against."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A limit of whatever a label's matchers select. An earlier entry of the budget wins."""
+
+    selector: str  # with braces
+    limit: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,36 +33,117 @@ class Thresholds:
     """Limits of a service. Ratios are 0 to 1, times seconds, money USD."""
 
     slow_seconds: float = 2.0
-    """A slow request; must be a bucket bound of ``http.server.request.duration``."""
+    """A slow request; a bucket bound of ``http.server.request.duration``."""
     latency_objective: float = 0.99
     """Share of requests that are to be faster than ``slow_seconds``."""
     availability_objective: float = 0.995
     """Share of requests that are not to fail (status 5xx)."""
-    latency_factor: float = 1.5
+    usd_per_day: float | None = None
+    usd_per_month: float | None = None
+    caches: tuple[Match, ...] = ()
+    tenants: tuple[Match, ...] = ()
+    routes: dict[str, tuple[Match, ...]] = field(default_factory=dict)
+    """Limit's name, of ``ROUTE_LIMITS``, to its matches."""
+
+    latency_factor: float = 1.3
     latency_delta_seconds: float = 0.1
     """A regression of P95 is more than the factor and more than the difference."""
-    db_calls_factor: float = 1.25
+    db_calls_factor: float = 1.15
     db_calls_delta: float = 0.8
-    """One statement more on a route of three is a regression; noise of a mixed route is not."""
+    """One statement more is a regression; the noise of a route whose requests differ is not."""
     repeated_factor: float = 1.5
     repeated_delta: float = 4.0
-    """Repeated statements per request that are more than before: an N+1 query came in."""
+    """Repeated statements per request more than before: an N+1 query came in."""
     embedding_factor: float = 1.5
     embedding_delta: float = 0.3
-    cost_factor: float = 2.0
-    cost_delta_usd_per_hour: float = 0.5
-    """A model whose money per hour is more than the factor and the difference above its own median."""
-    usd_per_day: float = 50.0
-    usd_per_month: float = 1000.0
-    tenant_usd_per_day: float = 20.0
-    cache_hit_ratio: float = 0.8
-    cache_drop: float = 0.25
+    cost_factor: float = 1.7
+    cost_delta_usd_per_hour: float = 2.0
+    """What a model's money per hour must exceed its own median by."""
+    cache_drop: float = 0.2
     """Hit ratio lost against the cache's own median: an alert where the target was never reached."""
     first_chunk_seconds: float = 2.0
     min_requests_per_second: float = 0.1
     """Routes with less are grouped, and looked at over hours."""
     min_job_requests_per_second: float = 0.02
+    min_lookups: float = 500
+    """In a day: with fewer a cache's hit rate says nothing."""
+    database_cpu_ratio: float = 0.8
     database_connections_ratio: float = 0.8
+    clock_seconds: float = 30.0
     collector_queue: float = 100
     collector_log_ratio: float = 0.5
     series_limit: float = 50_000
+
+
+def of_budget(budget: Budget | None = None) -> tuple[Thresholds, list[str]]:
+    """The limits that a budget sets (the delivered one, without), and notes on what differs from it."""
+    chosen = budget or default_budget()
+    objective, notes = _latency(chosen)
+    errors = {**chosen.defaults, **chosen.total}.get("error_rate")
+    daily = chosen.money.per_day
+    thresholds = Thresholds(
+        **objective,
+        **({"availability_objective": 1 - errors.max} if errors and errors.max else {}),
+        **({"cost_delta_usd_per_hour": daily / 24} if daily else {}),
+        usd_per_day=daily,
+        usd_per_month=chosen.money.per_month,
+        caches=_matches(c.CACHE, ((entry.match, entry.hit_rate) for entry in chosen.caches)),
+        tenants=_matches(
+            c.TENANT,
+            ((entry.match, entry.per_day) for entry in chosen.tenants if entry.per_day is not None),
+        ),
+        routes={name: matches for name in ROUTE_LIMITS if (matches := _routes(chosen, name))},
+    )
+    return thresholds, notes
+
+
+def _latency(budget: Budget) -> tuple[dict[str, float], list[str]]:
+    """The objective whose burn is watched: the highest quantile that ``total`` or ``defaults`` limits."""
+    for name, share in QUANTILES.items():
+        limit = {**budget.defaults, **budget.total}.get(name)
+        if limit is None or limit.max is None:
+            continue
+        bound = next((bound for bound in HTTP_DURATION_BOUNDS if bound >= limit.max), None)
+        if bound is None:
+            raise ValueError(
+                f"{name}: {limit.max:g} s is more than the histogram's last bound, "
+                f"{HTTP_DURATION_BOUNDS[-1]:g} s; set a lower one"
+            )
+        notes = []
+        if bound != limit.max:
+            notes.append(f"{name}: {limit.max:g} s is no bound of the histogram; {bound:g} s is used")
+        return {"slow_seconds": bound, "latency_objective": share}, notes
+    return {}, []
+
+
+def _routes(budget: Budget, name: str) -> tuple[Match, ...]:
+    """The limits of routes. A method in a pattern is dropped: the account's metrics have none."""
+    limits = [
+        (entry.match.split(" ", 1)[-1], limit.max)
+        for entry in budget.routes
+        if (limit := entry.limits.get(name)) is not None and limit.max is not None
+    ]
+    default = budget.defaults.get(name)
+    if default is not None and default.max is not None:
+        limits.append(("*", default.max))
+    return _matches(c.ROUTE, limits)
+
+
+def _matches(label: str, entries: Iterable[tuple[str, float]]) -> tuple[Match, ...]:
+    found: list[Match] = []
+    earlier: list[str] = []
+    for pattern, limit in entries:
+        wanted = _regex(pattern)
+        matchers = [f'{label}=~"{wanted}"' if wanted != ".*" else f'{label}!=""']
+        if earlier:
+            matchers.append(f'{label}!~"{"|".join(earlier)}"')
+        found.append(Match("{" + ", ".join(matchers) + "}", limit))
+        earlier.append(wanted)
+    return tuple(found)
+
+
+def _regex(pattern: str) -> str:
+    """A budget's shell pattern as a regular expression inside a PromQL string."""
+    words = {"*": ".*", "?": "."}
+    text = "".join(words.get(letter) or re.escape(letter) for letter in pattern)
+    return text.replace("\\", "\\\\").replace('"', '\\"')

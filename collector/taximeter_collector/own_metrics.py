@@ -34,6 +34,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "taximeter_collector_log_bytes": ("gauge", "payload in the log not yet passed by all cursors"),
     "taximeter_collector_log_limit_bytes": ("gauge", "where the log begins to refuse"),
     "taximeter_collector_duplicate_spans": ("counter", "spans the span store had already"),
+    "taximeter_collector_clock_lead_seconds": (
+        "gauge",
+        "how far the most advanced sender's clock was ahead in the last five minutes",
+    ),
     "taximeter_collector_dropped_points": ("counter", "metric points not shown, by reason"),
 }
 

@@ -35,9 +35,12 @@ class Question(BaseModel):
     tier: Literal["standard", "vip"] = "standard"
 
 
-def _openai_messages(hotel: Row, context: Context, message: str) -> list[ChatCompletionMessageParam]:
+def _openai_messages(
+    services: Services, hotel: Row, context: Context, message: str
+) -> list[ChatCompletionMessageParam]:
+    rules = house_rules(hotel["name"], hotel["city"])
     messages: list[ChatCompletionMessageParam] = [
-        {"role": "system", "content": house_rules(hotel["name"], hotel["city"])},
+        {"role": "system", "content": rules * (10 if services.flags["fault.long_prompts"] else 1)},
         {"role": "system", "content": context.as_text()},
     ]
     for row in context.history:
@@ -54,7 +57,7 @@ async def chat(services: Shared, hotel: Hotel, question: Question) -> dict[str, 
     context = await gather_context(services, hotel, question.conversation, question.message)
     completion = await services.openai.chat.completions.create(
         model=CHAT_MODEL,
-        messages=_openai_messages(hotel, context, question.message),
+        messages=_openai_messages(services, hotel, context, question.message),
         max_tokens=MAX_TOKENS,
     )
     answer = completion.choices[0].message.content or ""
@@ -84,7 +87,7 @@ async def chat_stream(services: Shared, hotel: Hotel, question: Question) -> Str
 async def _gpt(services: Services, hotel: Row, context: Context, message: str) -> AsyncIterator[str]:
     stream = await services.openai.chat.completions.create(
         model=CHAT_MODEL,
-        messages=_openai_messages(hotel, context, message),
+        messages=_openai_messages(services, hotel, context, message),
         max_tokens=MAX_TOKENS,
         stream=True,
         stream_options={"include_usage": True},

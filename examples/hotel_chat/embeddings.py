@@ -12,6 +12,8 @@ from openai import AsyncOpenAI
 
 import taximeter
 
+from .flags import Flags
+
 MODEL = "text-embedding-3-small"
 CACHE_ENTRIES = 100
 
@@ -24,13 +26,14 @@ def as_vector(embedding: list[float]) -> str:
 class Embedder:
     """Text in, vector (as text) out; least recently used entries are forgotten first."""
 
-    def __init__(self, client: AsyncOpenAI, capacity: int = CACHE_ENTRIES) -> None:
+    def __init__(self, client: AsyncOpenAI, flags: Flags, capacity: int = CACHE_ENTRIES) -> None:
         self._client = client
+        self._flags = flags
         self._capacity = capacity
         self._cache: OrderedDict[str, str] = OrderedDict()
 
     async def embed(self, text: str) -> str:
-        cached = self._cache.get(text)
+        cached = None if self._flags["fault.cold_cache"] else self._cache.get(text)
         taximeter.record_cache("embedding", hit=cached is not None)
         if cached is not None:
             self._cache.move_to_end(text)

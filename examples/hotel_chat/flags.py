@@ -10,6 +10,9 @@ from collections.abc import Mapping
 FLAGS: Mapping[str, str] = {
     "fix.batch_reservations": "the reservations list joins guests and rooms: 2 statements, not 2 + 2 per row",
     "fault.n_plus_one_rooms": "the rooms list asks for each room's rate by itself: 2 + 1 per room, not 2",
+    "fault.long_prompts": "a chat sends the house rules ten times over, for several times the money",
+    "fault.cold_cache": "the embedding cache is never asked: every question is embedded again",
+    "fault.errors": "one request in four about a hotel asks for a column that does not exist: status 500",
 }
 
 

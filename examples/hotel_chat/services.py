@@ -71,4 +71,5 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         pool,
     ):
         await pool.wait(timeout=10.0)
-        yield Services(pool, openai, anthropic, booking, Embedder(openai), Flags())
+        flags = Flags()
+        yield Services(pool, openai, anthropic, booking, Embedder(openai, flags), flags)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import Annotated
 
+import psycopg
 from fastapi import Depends, HTTPException, Path, Request
 
 import taximeter
@@ -26,11 +28,20 @@ async def get_hotel(services: Shared, hotel: Annotated[str, Path(max_length=64)]
 
     Only known hotels become tenants, so that strangers cannot invent label values.
     """
+    if services.flags["fault.errors"] and random.random() < 0.25:
+        await _broken_statement(services)
     row = await services.row("SELECT * FROM hotels WHERE slug = %s", hotel)
     if row is None:
         raise HTTPException(404, f"there is no hotel {hotel!r}")
     taximeter.attribute("tenant", hotel)
     return row
+
+
+async def _broken_statement(services: Services) -> None:
+    try:
+        await services.row("SELECT no_such_column FROM hotels")
+    except psycopg.errors.UndefinedColumn as error:
+        raise HTTPException(500, "the hotel cannot be read") from error
 
 
 Hotel = Annotated[Row, Depends(get_hotel)]

@@ -43,11 +43,28 @@ def cache(record: str, values: str) -> dict[str, str]:
     return {f'{record}{{job="chat",{c.CACHE}="embedding"}}': values}
 
 
+def lookups(values: str) -> dict[str, str]:
+    return {f'{c.CACHE_LOOKUPS}{{{ROUTE},{c.CACHE}="embedding"}}': values}
+
+
+def hits(values: str) -> dict[str, str]:
+    return {f'{c.CACHE_HITS}{{{ROUTE},{c.CACHE}="embedding"}}': values}
+
+
+NODE = f'{c.NODE_CPU}{{job="{c.DATABASE_JOB}",instance="db",cpu="0",mode="idle"}}'
+WAITING = f'{c.PGBOUNCER_WAITING}{{instance="db",database="hotel"}}'
 BUSY = route(r.ROUTE_REQUESTS, "1x400")
 
 
 def history(
-    alert: str, record: str, usual: str, worse: str, slightly: str, *, context: dict[str, str]
+    alert: str,
+    record: str,
+    usual: str,
+    worse: str,
+    slightly: str,
+    *,
+    context: dict[str, str],
+    idle: str = "0.01x300",
 ) -> list[Case]:
     """What every alert against a value's own history must do and leave. Worse from minute 500 on."""
 
@@ -68,8 +85,8 @@ def history(
         case("it is over", f"{usual}x100 {worse}x10 {usual}x40", 0, at="640m"),
     ]
     if context:
-        idle = dict.fromkeys(context, "0.01x300")
-        cases.append(case("worse, but hardly any traffic", f"{usual}x100 {worse}x40", 0, context=idle))
+        few = dict.fromkeys(context, idle)
+        cases.append(case("worse, but of hardly anything", f"{usual}x100 {worse}x40", 0, context=few))
     return cases
 
 
@@ -174,33 +191,56 @@ REQUESTS = [
         0,
         history=True,
     ),
+    *(
+        Case("TaximeterRouteAboveBudget", why, {**traffic, **series}, "150m", fires, history=True)
+        for why, traffic, series, fires in (
+            ("six statements where four are allowed", BUSY, route(r.ROUTE_DB_CALLS, "6x40"), 1),
+            (
+                "statements and P95, each an alert",
+                BUSY,
+                {**route(r.ROUTE_DB_CALLS, "6x40"), **route(r.ROUTE_P95, "0.4x40")},
+                2,
+            ),
+            (
+                "within its limits",
+                BUSY,
+                {**route(r.ROUTE_DB_CALLS, "3x40"), **route(r.ROUTE_P95, "0.2x40")},
+                0,
+            ),
+            ("six for five minutes", BUSY, route(r.ROUTE_DB_CALLS, "3x25 6 3x15"), 0),
+            ("hardly any traffic", route(r.ROUTE_REQUESTS, "0.01x40"), route(r.ROUTE_DB_CALLS, "6x40"), 0),
+        )
+    ),
     *history("TaximeterRepeatedStatements", r.ROUTE_REPEATED, "0", "12", "3", context=BUSY),
     *history("TaximeterDatabaseCallsRegression", r.ROUTE_DB_CALLS, "3", "4", "3.5", context=BUSY),
     *history("TaximeterEmbeddingCallsSpike", r.ROUTE_EMBEDDINGS, "0.4", "1", "0.5", context=BUSY),
     *history("TaximeterCacheHitRateDropped", r.CACHE_RATIO, "0.7", "0.3", "0.6", context=CACHE_BUSY),
-    Case(
-        "TaximeterCacheHitRateLow",
-        "below 80 % for two days",
-        {**CACHE_BUSY, **cache(r.CACHE_RATIO, "0.5x120"), **cache(r.CACHE_LOOKUPS, "2x120")},
-        "2880m",
-        1,
-        days=True,
+    *(
+        Case("TaximeterCacheHitRateLow", why, {**lookups(of), **hits(got)}, "2880m", fires, days=True)
+        for why, of, got, fires in (
+            ("half of the lookups hit", "0+60x120", "0+30x120", 1),
+            ("nine of ten hit", "0+60x120", "0+54x120", 0),
+            ("nothing ever hit, so there is no series of hits", "0+60x120", "_x120", 1),
+            ("cold for an hour after a start, then warm", "0+60x120", "0x2 0+55x118", 0),
+            ("half hit, but a handful of lookups in a day", "0+2x120", "0+1x120", 0),
+            ("a restart resets both counters", "0+60x90 0+60x30", "0+54x90 0+54x30", 0),
+        )
     ),
-    Case(
-        "TaximeterCacheHitRateLow",
-        "above 80 %",
-        {**cache(r.CACHE_RATIO, "0.85x120"), **cache(r.CACHE_LOOKUPS, "2x120")},
-        "2880m",
-        0,
-        days=True,
+    *(
+        Case("TaximeterDatabaseCpu", why, {NODE: values}, "40m", fires)
+        for why, values, fires in (
+            ("5 % idle", "0+3x60", 1),
+            ("half idle", "0+30x60", 0),
+            ("busy for five minutes", "0+30x20 601+3x5 616+30x35", 0),
+            ("another host's CPU is none of ours", "_x60", 0),
+        )
     ),
-    Case(
-        "TaximeterCacheHitRateLow",
-        "cold for an hour after a start",
-        {**cache(r.CACHE_RATIO, "0.1x2 0.85x120"), **cache(r.CACHE_LOOKUPS, "2x120")},
-        "2880m",
-        0,
-        days=True,
+    *(
+        Case("TaximeterPoolerWaiting", why, {WAITING: values}, "40m", fires)
+        for why, values, fires in (
+            ("seven clients wait all the time", "7x60", 1),
+            ("somebody waits now and then", "0 3 0 1 0 4 0 0 2 0x60", 0),
+        )
     ),
     Case(
         "TaximeterDatabaseConnections",
@@ -227,6 +267,8 @@ REQUESTS = [
 COST = f'{c.COST}{{{ROUTE},{c.MODEL}="m",{c.TENANT}="acme"}}'
 UNPRICED = f'{c.UNPRICED}{{{JOB},{c.MODEL}="new"}}'
 FIRST = f'{c.FIRST_CHUNK.bucket}{{{JOB},{c.MODEL}="m",le='
+
+EXPENSIVE = model(r.MODEL_COST, "0.01x300")
 
 MONEY = [
     Case("TaximeterDailyCostAboveBudget", "60 USD in a day", {COST: "0+1.2x60"}, "1470m", 1, days=True),
@@ -259,14 +301,28 @@ MONEY = [
     Case(
         "TaximeterMonthlyCostForecast", "20 USD a day", job(r.JOB_COST, "0.000231x400"), "2880m", 0, days=True
     ),
-    *history("TaximeterCostSpike", r.MODEL_COST, "0.001", "0.004", "0.0015", context={}),
-    Case(
+    *history(
         "TaximeterCostSpike",
-        "ten times as much, but cents",
-        model(r.MODEL_COST, "0.000001x100 0.00001x40"),
-        "540m",
-        0,
-        history=True,
+        r.MODEL_PER_REQUEST,
+        "0.001",
+        "0.002",
+        "0.0014",
+        context=EXPENSIVE,
+        idle="0.00001x300",
+    ),
+    *(
+        Case(
+            "TaximeterCostSpike",
+            why,
+            {**model(r.MODEL_PER_REQUEST, "0.001x2400"), **model(r.MODEL_COST, values)},
+            "11900m",
+            fires,
+            history=True,
+        )
+        for why, values, fires in (
+            ("the price is usual, but a crawler has come", "0.001x2360 0.003x40", 1),
+            ("the day's peak, as on every day", " ".join(["0.001x143 0.003x143"] * 8) + " 0.003x100", 0),
+        )
     ),
     Case("TaximeterUnpricedModel", "its first calls", {UNPRICED: "_x10 3x10"}, "12m", 1),
     Case("TaximeterUnpricedModel", "more calls later", {UNPRICED: "3x100 3+1x20"}, "115m", 1),
@@ -292,6 +348,7 @@ DOWN = {f'{c.UP}{{job="{name}",instance="x"}}': "1x10 0x50" for name in (c.SCRAP
 EXPORTER = f'{{{SCRAPE},exporter="otlp_grpc/tempo",data_type="traces"}}'
 RECEIVER = f'{{{SCRAPE},receiver="otlp",transport="http"}}'
 LOG = f'{{{SCRAPE},data_type="traces"}}'
+AHEAD = f'{c.CLOCK_LEAD}{{{SCRAPE},exporter="prometheus",service="chat"}}'
 DROPPED = f'{c.AGENT_DROPPED}{{{JOB},reason="timeout"}}'
 ERRORS = f'{c.AGENT_ERRORS}{{{JOB},{c.HOOK}="meters"}}'
 
@@ -309,6 +366,14 @@ PIPELINE = [
     ),
     Case("TaximeterTelemetryAbsent", "a service is gone", ok("0+60x30 _x90"), "75m", 1),
     Case("TaximeterTelemetryAbsent", "a service is idle", ok("0+60x30 1800x90"), "75m", 0),
+    Case("TaximeterTelemetryAbsent", "a service is restarted", ok("0+60x30 _x5 0+60x60"), "75m", 0),
+    Case(
+        "TaximeterTelemetryAbsent",
+        "a deploy replaces the instance",
+        {**ok("0+60x30"), **ok("_x32 0+60x60", ROUTE.replace('"a"', '"b"'))},
+        "75m",
+        0,
+    ),
     Case("TaximeterTelemetryAbsent", "a service is new", ok("_x60 0+60x30"), "75m", 0),
     Case("TaximeterCollectorRefusing", "it refuses", {c.REFUSED_SPANS + RECEIVER: "0x10 0+50x20"}, "20m", 1),
     Case(
@@ -346,6 +411,9 @@ PIPELINE = [
     Case(
         "TaximeterCollectorDeadLetters", "none, and a restart", {c.DEAD_LETTERS + EXPORTER: "0x30"}, "20m", 0
     ),
+    Case("TaximeterClockAhead", "an hour ahead", {AHEAD: "3600x30"}, "20m", 1),
+    Case("TaximeterClockAhead", "two seconds ahead", {AHEAD: "2x30"}, "20m", 0),
+    Case("TaximeterClockAhead", "it was for a minute", {AHEAD: "0x5 3600 0x30"}, "20m", 0),
     Case(
         "TaximeterTempoDiscarding",
         "over a limit",
@@ -375,6 +443,16 @@ PIPELINE = [
         0,
     ),
     Case("TaximeterAgentDroppingSpans", "it drops", {DROPPED: "0x5 0+64x20"}, "15m", 1),
+    Case(
+        "TaximeterAgentDroppingSpans", "once, and the series begins with it", {DROPPED: "_x5 64x20"}, "15m", 1
+    ),
+    Case(
+        "TaximeterAgentDroppingSpans",
+        "the service restarts, and counts anew",
+        {DROPPED: "3x120 0x30"},
+        "140m",
+        0,
+    ),
     Case("TaximeterAgentDroppingSpans", "none", {DROPPED: "0x30"}, "15m", 0),
     Case("TaximeterAgentErrors", "it fails", {ERRORS: "0x5 0+1x20"}, "15m", 1),
     Case("TaximeterAgentErrors", "it failed yesterday", {ERRORS: "3x200"}, "100m", 0),

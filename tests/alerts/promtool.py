@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,19 @@ import pytest
 import yaml
 
 from taximeter_alerts.rules import alerts_file, recording_file
+from taximeter_alerts.thresholds import of_budget
+from taximeter_analysis.budget import Limit, RouteBudget, default_budget
 from tests.collector.prometheus_binary import REQUIRE
+
+BUDGET = replace(
+    default_budget(),
+    routes=(
+        RouteBudget("GET /rooms/{room}", {"db_calls": Limit(max=9)}),
+        RouteBudget("/rooms*", {"db_calls": Limit(max=4), "latency_p95": Limit(max=0.3)}),
+    ),
+)
+"""The delivered budget, and limits of routes, which it has not."""
+THRESHOLDS = of_budget(BUDGET)[0]
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,8 @@ def require_tool(name: str, package: str) -> str:
 def run(cases: Sequence[Case], folder: Path) -> subprocess.CompletedProcess[str]:
     """Test all cases, in one file for each alert and step; each file loads that alert alone."""
     promtool = require_tool("promtool", "prometheus")
-    (folder / "recording.yaml").write_text(recording_file())
-    for group in yaml.safe_load(alerts_file())["groups"]:
+    (folder / "recording.yaml").write_text(recording_file(THRESHOLDS))
+    for group in yaml.safe_load(alerts_file(THRESHOLDS))["groups"]:
         for rule in group["rules"]:
             alone = {"groups": [{"name": "alert", "rules": [rule]}]}
             (folder / f"{rule['alert']}.yaml").write_text(yaml.safe_dump(alone))

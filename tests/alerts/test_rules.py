@@ -12,14 +12,18 @@ import pytest
 from taximeter_alerts.model import HEARTBEAT, PAGE, TICKET
 from taximeter_alerts.profile import PROFILES
 from taximeter_alerts.rules import all_alerts
+from taximeter_alerts.thresholds import of_budget
+from taximeter_analysis.budget.loader import parse_budget
 from taximeter_cli.main import main
+from taximeter_collector.prometheus import catalogue as c
 from tests.alerts import cases
-from tests.alerts.promtool import Case, require_tool, run
+from tests.alerts.promtool import BUDGET, THRESHOLDS, Case, require_tool, run
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "alerts" / "rules"
 RUNBOOKS = ROOT / "docs" / "runbooks"
-ALERTS = all_alerts()
+ALERTS = all_alerts(THRESHOLDS)
+DELIVERED = all_alerts()
 pytestmark = pytest.mark.prometheus
 
 
@@ -62,7 +66,7 @@ def test_the_tools_accept_what_is_rendered(tmp_path: Path, profile: str) -> None
         require_tool("amtool", "prometheus-alertmanager"),
     )
     text = tool(tmp_path, promtool, "check", "rules", "recording.yaml", "alerts.yaml")
-    assert f"{len(ALERTS)} rules found" in text
+    assert f"{len(DELIVERED)} rules found" in text
     assert "1 templates" in tool(tmp_path, amtool, "check-config", "alertmanager.yml")
 
 
@@ -119,3 +123,44 @@ def test_every_alert_says_what_it_must(alert: object) -> None:
 def test_no_runbook_is_about_an_alert_that_is_gone() -> None:
     pages = {path.stem for path in RUNBOOKS.glob("*.md")} - {"README"}
     assert pages == {alert.name for alert in ALERTS}
+    listed = re.findall(r"\[(\w+)\]\((\w+)\.md\)", (RUNBOOKS / "README.md").read_text())
+    assert [name for name, file in listed] == [file for name, file in listed]
+    assert {name for name, _ in listed} == pages
+
+
+def test_the_budget_sets_the_limits() -> None:
+    text = """
+version: 1
+defaults: {latency_p95: 800ms, error_rate: 2%}
+money: {per_day: 240}
+caches: [{match: "emb*", hit_rate: 60%}, {match: "*", hit_rate: 90%}]
+"""
+    thresholds, notes = of_budget(parse_budget(text))
+    assert (thresholds.slow_seconds, thresholds.latency_objective) == (1.0, 0.95)
+    assert notes == ["latency_p95: 0.8 s is no bound of the histogram; 1 s is used"]
+    assert thresholds.availability_objective == 0.98
+    assert thresholds.cost_delta_usd_per_hour == 10
+    assert [(match.selector, match.limit) for match in thresholds.caches] == [
+        (f'{{{c.CACHE}=~"emb.*"}}', 0.6),
+        (f'{{{c.CACHE}!="", {c.CACHE}!~"emb.*"}}', 0.9),
+    ]
+    missing = {alert.name for alert in DELIVERED} - {alert.name for alert in all_alerts(thresholds)}
+    assert missing == {"TaximeterMonthlyCostForecast", "TaximeterTenantCostAboveBudget"}
+
+
+def test_a_route_has_the_limit_of_its_first_entry() -> None:
+    first, second = THRESHOLDS.routes["db_calls"]
+    assert (first.limit, second.limit) == (9, 4)
+    assert second.selector == f'{{{c.ROUTE}=~"/rooms.*", {c.ROUTE}!~"/rooms/\\\\{{room\\\\}}"}}'
+    for route, limit in (("/rooms/{room}", 9), ("/rooms", 4), ("/rooms/{room}/rates", 4)):
+        found = BUDGET.limit_for(None, "GET", route, "db_calls")
+        assert found is not None
+        assert found.max == limit
+
+
+def test_a_limit_beyond_the_histogram_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    budget = tmp_path / "budget.yaml"
+    budget.write_text("version: 1\ndefaults: {latency_p99: 60s}\n")
+    assert main(["alerts", "render", "--budget", str(budget), "--output", str(tmp_path / "out")]) == 2
+    assert "latency_p99: 60 s is more than the histogram's last bound, 10 s" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

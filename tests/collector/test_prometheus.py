@@ -367,3 +367,21 @@ def test_one_hostile_metric_does_not_take_down_the_page() -> None:
             labels = re.findall(r'[{,]([a-zA-Z_][a-zA-Z0-9_]*)="', line)
             assert len(labels) == len(set(labels)), line
     assert sorted(dropped) == ["bucket_counts", "invalid_name"]
+
+
+def test_a_clock_that_is_ahead_is_seen_for_five_minutes() -> None:
+    state, now = State(Options(), lambda name, reason: None), time.time_ns()
+
+    def send(job: str, ahead_s: float, received_ns: int) -> float:
+        request = points(good=1)
+        set_value(request.resource_metrics[0].resource.attributes[0].value, job)
+        data = request.resource_metrics[0].scope_metrics[0].metrics[0].sum
+        data.data_points[0].time_unix_nano = received_ns + int(ahead_s * 1e9)
+        state.apply(request, received_ns)
+        return state.lead.seconds(received_ns)
+
+    assert send("honest", -0.1, now) == 0
+    assert send("ahead", 3600, now) == pytest.approx(3600)
+    assert send("honest", 0, now + 10**9) == pytest.approx(3600)
+    assert state.lead.job == "ns/ahead"
+    assert send("honest", 0, now + 301 * 10**9) == 0

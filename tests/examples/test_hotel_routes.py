@@ -149,6 +149,30 @@ def test_a_fault_makes_an_n_plus_one_of_the_rooms(hotel: Hotel) -> None:
     assert all(room["rates"] for room in rooms)
 
 
+def test_the_other_faults_cost_money_misses_and_errors_and_end_with_their_flag(hotel: Hotel) -> None:
+    def ask(conversation: str, **flags: bool) -> tuple[float, int]:
+        """What a chat costs, and its embedding calls."""
+        hotel.flags(**flags)
+        hotel.backend.reset()
+        body = {"conversation": conversation, "message": "Tea?"}
+        answer = hotel.send("POST", f"{CASA}/chat", body)
+        hotel.flags(**dict.fromkeys(flags, False))
+        answer.raise_for_status()
+        ledger = hotel.backend.ledger()
+        return float(ledger["cost_usd"]), ledger["embedding_calls"]
+
+    ask("warm")
+    usual, embedded = ask("usual")
+    assert embedded == 0
+    assert ask("dear", fault_long_prompts=True)[0] > 2.5 * usual
+    assert ask("cold", fault_cold_cache=True)[1] == 1
+    hotel.flags(fault_errors=True)
+    statuses = {hotel.send("GET", CASA).status_code for _ in range(80)}
+    hotel.flags(fault_errors=False)
+    assert statuses == {200, 500}
+    assert {hotel.send("GET", CASA).status_code for _ in range(80)} == {200}
+
+
 def test_unknown_flags_and_values_are_refused_and_change_nothing(hotel: Hotel) -> None:
     body = {"fix.batch_reservations": True, "fix.everything": True}
     refused = hotel.send("POST", "/admin/flags", body)

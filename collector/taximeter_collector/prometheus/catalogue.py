@@ -87,6 +87,7 @@ DEAD_LETTERS: Final = _own("taximeter_collector_dead_letters")
 EXPORT_RETRIES: Final = _own("taximeter_collector_export_retries")
 LOG_BYTES: Final = _own("taximeter_collector_log_bytes")
 LOG_LIMIT: Final = _own("taximeter_collector_log_limit_bytes")
+CLOCK_LEAD: Final = _own("taximeter_collector_clock_lead_seconds")
 
 # --- Labels ---------------------------------------------------------------------------
 JOB: Final = "job"  # the service's name: the collector's scrape target is scraped with honor_labels
@@ -108,11 +109,14 @@ UP: Final = "up"
 SAMPLES: Final = "scrape_samples_post_metric_relabeling"
 SCRAPE_JOB: Final = "taximeter"  # job of the scrape of the services' metrics
 COLLECTOR_JOB: Final = "taximeter-collector"  # job of the scrape of the collector's own metrics
+DATABASE_JOB: Final = "taximeter-database"  # job of the scrapes of what runs on the database's host
 
 # --- Named by others ------------------------------------------------------------------
 TEMPO_DISCARDED: Final = "tempo_discarded_spans_total"
 PG_BACKENDS: Final = "pg_stat_database_numbackends"  # prometheus-postgres-exporter
 PG_MAX_CONNECTIONS: Final = "pg_settings_max_connections"
+PGBOUNCER_WAITING: Final = "pgbouncer_pools_client_waiting_connections"  # prometheus-pgbouncer-exporter
+NODE_CPU: Final = "node_cpu_seconds_total"  # prometheus-node-exporter, on the database's host
 
 
 def at_most(seconds: float) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,6 +53,7 @@ class PrometheusExporter(Exporter):
         )
         self._state = State(options, self._on_drop, self._checkpoint.created_ns)
         self._applied = self._checkpoint.load(self._state)
+        own.read_from(self._clock)
         # One thread: whoever has it has the state to himself.
         self._executor = ThreadPoolExecutor(1, f"prometheus-{name}")
         self._server: HttpServer | None = None
@@ -116,6 +117,12 @@ class PrometheusExporter(Exporter):
         self._state.expire(now)
         timestamps = self._values["send_timestamps"]
         return render(self._state, now, open_metrics=open_metrics, births=births, timestamps=timestamps)
+
+    def _clock(self) -> Iterator[tuple[str, dict[str, str], float]]:
+        lead = self._state.lead
+        seconds = lead.seconds(time.time_ns())
+        whose = {"service": lead.job} if seconds > 1 else {}  # less is the clocks' ordinary difference
+        yield "taximeter_collector_clock_lead_seconds", {"exporter": self.name, **whose}, seconds
 
     async def close(self) -> None:
         if self._server is not None:

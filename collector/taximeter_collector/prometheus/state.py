@@ -29,6 +29,7 @@ _DELTA = 1
 _NO_RECORDED_VALUE = 1  # DataPointFlags
 _REMEMBER_ENDED_NS = 24 * 3600 * 10**9
 _CLOCK_TOLERANCE_NS = 30 * 10**9
+_LATELY_NS = 300 * 10**9
 _VALID_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _TARGET = Family("target_info", "info", "Target metadata")
 
@@ -44,6 +45,21 @@ class Options:
     resource_labels: bool = False
     expiration_ns: int = 300 * 10**9
     start_at_zero: bool = True
+
+
+@dataclass(frozen=True)
+class Lead:
+    """The most that a lately received point was ahead of the collector's clock, and whose it was.
+
+    Its points are taken as a little ahead at most; its spans keep their time, which must be seen.
+    """
+
+    ns: int = 0
+    job: str = ""
+    received_ns: int = 0
+
+    def seconds(self, now_ns: int) -> float:
+        return self.ns / 1e9 if now_ns - self.received_ns < _LATELY_NS else 0.0
 
 
 @dataclass
@@ -67,6 +83,7 @@ class State:
         self.series: dict[str, dict[Labels, Series]] = {}
         self.ended: dict[Key, int] = {}  # expired series and when, so that their return is no birth
         self.changes = Changes()
+        self.lead = Lead()
         self._on_drop = on_drop
 
     def restore(self, family: Family, labels: Labels, series: Series) -> None:
@@ -185,6 +202,9 @@ class State:
         if old is not None and not delta and time_ns <= old.time_ns:
             old.received_ns = max(old.received_ns, received_ns)
             return
+        ahead_ns = point.time_unix_nano - received_ns
+        if ahead_ns > self.lead.ns or received_ns - self.lead.received_ns >= _LATELY_NS:
+            self.lead = Lead(max(0, ahead_ns), base.get("job", ""), received_ns)
         series = self._get(key)
         if old is None and self._is_birth(family, key, point.start_time_unix_nano):
             series.born_ns = received_ns
