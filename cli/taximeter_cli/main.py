@@ -33,6 +33,11 @@ COMMANDS = {
         "collector",
         "run or validate the collector (official OpenTelemetry Collector YAML)",
     ),
+    "budget": Command(
+        "taximeter_analysis.budget.command",
+        "analysis",
+        "check a performance budget (the gate for CI), or suggest one",
+    ),
     "report": Command(
         "taximeter_analysis.command",
         "analysis",

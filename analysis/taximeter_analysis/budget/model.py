@@ -66,11 +66,11 @@ class RouteBudget:
     service: str | None = None
 
     def covers(self, service: str | None, method: str | None, route: str | None) -> bool:
-        """Whether this entry speaks of that route. A pattern with a blank includes the method."""
+        """Whether this entry speaks of that route: of its path, or of method and path together."""
         if self.service is not None and self.service != service:
             return False
         path = route or "(no route)"
-        return matches(self.match, f"{method or ''} {path}".strip() if " " in self.match else path)
+        return matches(self.match, path) or matches(self.match, f"{method} {path}")
 
 
 @dataclass(frozen=True)
