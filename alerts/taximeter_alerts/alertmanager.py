@@ -20,6 +20,7 @@ HEADER = "# Rendered by `taximeter alerts render`: do not edit. {note}\n"
 TEMPLATES = "taximeter.tmpl"
 TITLE = '{{ template "taximeter.title" . }}'
 TEXT = '{{ template "taximeter.text" . }}'
+FIRST_LINK = "{{{{ (index .Alerts 0).Annotations.{} }}}}"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Receivers:
     email_to: str = ""
     email_from: str = ""
     smtp: str = "localhost:25"
+    teams: tuple[tuple[str, str], ...] = ()
+    """Teams with a webhook of their own, in place of the common channels: (team, URL)."""
 
 
 def alertmanager_file(receivers: Receivers | None = None, profile: Profile = DEFAULT) -> str:
@@ -69,8 +72,13 @@ def configuration(receivers: Receivers, profile: Profile = DEFAULT) -> dict[str,
                     "group_wait": "0s" if short else "15s",
                     "group_interval": "1s" if short else "1m",
                     "repeat_interval": "1h" if short else "4h",
+                    **_by_team(receivers, "pages"),
                 },
-                {"matchers": [f'severity="{TICKET}"'], "receiver": "tickets"},
+                {
+                    "matchers": [f'severity="{TICKET}"'],
+                    "receiver": "tickets",
+                    **_by_team(receivers, "tickets"),
+                },
             ],
         },
         "inhibit_rules": [
@@ -104,8 +112,18 @@ def configuration(receivers: Receivers, profile: Profile = DEFAULT) -> dict[str,
             {"name": "pages", **_channels(receivers, pages=True)},
             {"name": "tickets", **_channels(receivers, pages=False)},
             {"name": "heartbeat", **_heartbeat(receivers)},
+            *(
+                {"name": f"{kind}-{team}", "webhook_configs": [{"url": url, "send_resolved": True}]}
+                for kind in ("pages", "tickets")
+                for team, url in receivers.teams
+            ),
         ],
     }
+
+
+def _by_team(receivers: Receivers, kind: str) -> dict[str, Any]:
+    routes = [{"matchers": [f'team="{team}"'], "receiver": f"{kind}-{team}"} for team, _ in receivers.teams]
+    return {"routes": routes} if routes else {}
 
 
 def _heartbeat(receivers: Receivers) -> dict[str, Any]:
@@ -124,6 +142,7 @@ def _channels(receivers: Receivers, *, pages: bool) -> dict[str, Any]:
             "channel": receivers.slack_channel,
             "send_resolved": True,
             "title": TITLE,
+            "title_link": FIRST_LINK.format("dashboard_url"),
             "text": TEXT,
         }
         channels["slack_configs"] = [slack]
@@ -143,6 +162,12 @@ def _channels(receivers: Receivers, *, pages: bool) -> dict[str, Any]:
             "routing_key_file": receivers.pagerduty_key_file,
             "description": TITLE,
             "severity": "critical",
+            "client": "Taximeter",
+            "client_url": FIRST_LINK.format("dashboard_url"),
+            "links": [
+                {"href": FIRST_LINK.format(f"{name}_url"), "text": text}
+                for name, text in (("runbook", "Runbook"), ("dashboard", "Dashboard"), ("traces", "Traces"))
+            ],
             "details": {"text": TEXT},
         }
         channels["pagerduty_configs"] = [duty]

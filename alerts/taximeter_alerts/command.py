@@ -11,7 +11,7 @@ from pathlib import Path
 
 from taximeter_alerts import files
 from taximeter_alerts.alertmanager import TEMPLATE_TEXT, TEMPLATES, Receivers, alertmanager_file
-from taximeter_alerts.model import HEARTBEAT, PAGE
+from taximeter_alerts.model import HEARTBEAT, PAGE, TEAMS
 from taximeter_alerts.profile import PROFILES
 from taximeter_alerts.rules import Links, alerts_file, all_alerts, recording_file
 from taximeter_alerts.thresholds import of_budget
@@ -59,9 +59,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file with PagerDuty's routing key; pages only",
     )
+    add(
+        "--team-webhook",
+        action="append",
+        type=_team,
+        default=[],
+        metavar="TEAM=URL",
+        help=f"a team's own webhook, in place of the common channels; teams: {', '.join(TEAMS)}",
+    )
     add("--email-to", default="", metavar="ADDRESS")
     add("--email-from", default="", metavar="ADDRESS")
     add("--smtp", default=Receivers.smtp, metavar="HOST:PORT", help="default %(default)s")
+
+
+def _team(text: str) -> tuple[str, str]:
+    team, _, url = text.partition("=")
+    if team not in TEAMS or not url.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not TEAM=URL with a team of {', '.join(TEAMS)}")
+    return team, url
 
 
 def main(args: argparse.Namespace) -> int:
@@ -104,6 +119,7 @@ def rendered(args: argparse.Namespace) -> dict[str, str]:
         email_to=args.email_to,
         email_from=args.email_from,
         smtp=args.smtp,
+        teams=tuple(args.team_webhook),
     )
     return {
         "recording.yaml": recording_file(thresholds, profile),

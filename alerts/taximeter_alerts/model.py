@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from taximeter_collector.prometheus import catalogue as c
 
 PAGE = "critical"  # wakes somebody
 TICKET = "warning"  # is looked at in working hours
+SERVICE_TEAM = "service"  # who builds the service
+PLATFORM_TEAM = "platform"  # who runs collector, Prometheus and Tempo
+TEAMS = (SERVICE_TEAM, PLATFORM_TEAM)
 HEARTBEAT = "none"  # always fires: silence is the alarm
 
 
@@ -28,7 +31,6 @@ class Alert:
     keep: str = "0s"
     traces: str = ""
     """TraceQL that finds the requests in question; labels as in a template."""
-    labels: dict[str, str] = field(default_factory=dict)
     empty_when_healthy: str = "nothing is wrong"
 
 

@@ -46,7 +46,7 @@ def _budgets(t: Thresholds, p: Profile) -> list[Alert]:
             Alert(
                 "TaximeterMonthlyCostForecast",
                 TICKET,
-                f"{pace} > {t.usd_per_month:g}",
+                f"{pace} > {t.usd_per_month:g}\nand {r.JOB_COST} offset {p.day}",
                 p.hold,
                 f"{ref(c.JOB)}: at this pace the month will cost more than its budget",
                 f"{USD} a month at the pace of the last {p.week}; the budget is {t.usd_per_month:g} USD.",
@@ -76,7 +76,7 @@ def _spike(t: Thresholds, p: Profile) -> str:
     """Dearer per request than usual, or more money than at the usual peak; and the difference is money.
 
     Money alone follows the day's rhythm, so its median would be passed every noon; and money per request
-    alone does not see a crawler.
+    alone does not see a crawler. The peak is known once there is a day of history.
     """
     per, cost, factor = r.MODEL_PER_REQUEST, r.MODEL_COST, t.cost_factor
     least = t.cost_delta_usd_per_hour / 3600
@@ -90,7 +90,7 @@ def _spike(t: Thresholds, p: Profile) -> str:
         "  or\n"
         f"  {cost} > {factor:g} * {peak}\n"
         f"    and {cost} - {peak} > {least:.6g}\n"
-        f"    and count_over_time({cost}[{p.history}] offset {p.lag}) >= {p.day_samples}\n"
+        f"    and {cost} offset {p.day}\n"
         ")"
     )
 

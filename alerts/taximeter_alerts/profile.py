@@ -32,7 +32,6 @@ class Profile:
     history: str  # over which a value's own median is taken
     lag: str  # history ends this long ago, so that a regression is not its own history
     history_samples: int  # fewer: no history, no alert
-    day_samples: int  # fewer: the daily peak has not been seen yet
     page: tuple[Burn, Burn]
     ticket: tuple[Burn, Burn]
     hold: str  # `for` of regressions
@@ -60,13 +59,12 @@ DEFAULT = Profile(
     history="7d",
     lag="1h",
     history_samples=60,
-    day_samples=2000,
     page=(Burn(14.4, "1h", "5m"), Burn(6, "6h", "30m")),
     ticket=(Burn(3, "1d", "2h"), Burn(1, "3d", "6h")),
     hold="10m",
     brief="2m",
     keep="15m",
-    new_version="1d",
+    new_version="2h",
     absent="1d",
 )
 
@@ -81,7 +79,6 @@ DEMO = Profile(
     history="2m",
     lag="20s",
     history_samples=30,
-    day_samples=60,
     page=(Burn(14.4, "30s", "10s"), Burn(6, "1m", "20s")),
     ticket=(Burn(3, "2m", "40s"), Burn(1, "4m", "1m")),
     hold="10s",

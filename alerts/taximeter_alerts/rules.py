@@ -12,13 +12,12 @@ from typing import Any
 import yaml
 
 from taximeter_alerts import caches, database, money, pipeline, requests
-from taximeter_alerts.model import VARIABLES, Alert, encoded
+from taximeter_alerts.model import PLATFORM_TEAM, SERVICE_TEAM, VARIABLES, Alert, encoded
 from taximeter_alerts.profile import DEFAULT, Profile
 from taximeter_alerts.recording import Record, records
 from taximeter_alerts.thresholds import Thresholds, of_budget
 
 HEADER = "# Rendered by `taximeter alerts render`: do not edit. {note}\n"
-TEAM = "service"
 SUBJECTS = (requests, database, caches, money, pipeline)
 """One rule group each."""
 
@@ -68,7 +67,8 @@ def alerts_file(
     t, where = thresholds or of_budget()[0], links or Links()
     groups = []
     for module in SUBJECTS:
-        found = [_alert(alert, where) for alert in module.alerts(t, profile)]
+        team = PLATFORM_TEAM if module is pipeline else SERVICE_TEAM
+        found = [_alert(alert, team, where) for alert in module.alerts(t, profile)]
         name = module.__name__.rpartition(".")[2]
         groups.append({"name": f"taximeter-{name}", "interval": profile.interval, "rules": found})
     return _file(profile, groups)
@@ -78,7 +78,7 @@ def _record(rule: Record) -> dict[str, Any]:
     return {"record": rule.name, "expr": rule.expr}
 
 
-def _alert(alert: Alert, links: Links) -> dict[str, Any]:
+def _alert(alert: Alert, team: str, links: Links) -> dict[str, Any]:
     annotations = {
         "summary": alert.summary,
         "description": alert.description,
@@ -92,7 +92,7 @@ def _alert(alert: Alert, links: Links) -> dict[str, Any]:
         rule["keep_firing_for"] = alert.keep
     return {
         **rule,
-        "labels": {"severity": alert.severity, "team": TEAM, **alert.labels},
+        "labels": {"severity": alert.severity, "team": team},
         "annotations": annotations,
     }
 

@@ -299,6 +299,14 @@ MONEY = [
         "TaximeterMonthlyCostForecast", "40 USD a day", job(r.JOB_COST, "0.000463x400"), "2880m", 1, days=True
     ),
     Case(
+        "TaximeterMonthlyCostForecast",
+        "40 USD a day, in its first afternoon",
+        job(r.JOB_COST, "_x80 0.000463x20"),
+        "2880m",
+        0,
+        days=True,
+    ),
+    Case(
         "TaximeterMonthlyCostForecast", "20 USD a day", job(r.JOB_COST, "0.000231x400"), "2880m", 0, days=True
     ),
     *history(
@@ -314,14 +322,15 @@ MONEY = [
         Case(
             "TaximeterCostSpike",
             why,
-            {**model(r.MODEL_PER_REQUEST, "0.001x2400"), **model(r.MODEL_COST, values)},
-            "11900m",
+            {**model(r.MODEL_PER_REQUEST, "0.001x800"), **model(r.MODEL_COST, values)},
+            "3000m",
             fires,
             history=True,
         )
         for why, values, fires in (
-            ("the price is usual, but a crawler has come", "0.001x2360 0.003x40", 1),
-            ("the day's peak, as on every day", " ".join(["0.001x143 0.003x143"] * 8) + " 0.003x100", 0),
+            ("the price is usual, but a crawler has come", "0.001x580 0.003x40", 1),
+            ("the day's peak, as on every day", "0.001x143 0.003x143 0.001x143 0.003x200", 0),
+            ("dear since its first hour", "_x580 0.003x40", 0),
         )
     ),
     Case("TaximeterUnpricedModel", "its first calls", {UNPRICED: "_x10 3x10"}, "12m", 1),

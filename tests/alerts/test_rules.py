@@ -85,6 +85,21 @@ def test_alerts_go_where_they_belong(labels: str, receiver: str) -> None:
     assert tool(RULES, *argv).splitlines()[0] == receiver
 
 
+def test_a_team_may_have_a_webhook_of_its_own(tmp_path: Path) -> None:
+    words = ["--team-webhook", "platform=https://platform.invalid/x", "--output", str(tmp_path)]
+    assert main(["alerts", "render", *words]) == 0
+    amtool = require_tool("amtool", "prometheus-alertmanager")
+    argv = [amtool, "config", "routes", "test", "--config.file=alertmanager.yml"]
+    for team, severity, receiver in (
+        ("platform", PAGE, "pages-platform"),
+        ("platform", TICKET, "tickets-platform"),
+        ("service", PAGE, "pages"),
+    ):
+        assert tool(tmp_path, *argv, f"severity={severity}", f"team={team}").splitlines()[0] == receiver
+    with pytest.raises(SystemExit):
+        main(["alerts", "render", "--team-webhook", "nobody=https://x.invalid"])
+
+
 def test_the_committed_files_are_what_would_be_rendered() -> None:
     assert main(["alerts", "render", "--check", "--output", str(RULES)]) == 0
 
