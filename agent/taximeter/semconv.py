@@ -92,6 +92,11 @@ UNPRICED_CALLS: Final = "taximeter.unpriced.calls"  # counter, {call}, by model
 AGENT_ERRORS: Final = "taximeter.agent.errors"  # counter, {error}, by hook
 AGENT_DROPPED_SPANS: Final = "taximeter.agent.dropped_spans"  # counter, {span}, by reason
 
+# --- Tail sampling, written by the collector on every span it keeps --------------------
+SAMPLING_POLICY: Final = "taximeter.sampling.policy"  # the policy that kept the trace
+SAMPLING_ADJUSTED_COUNT: Final = "taximeter.sampling.adjusted_count"  # traces this one stands for
+SAMPLING_KEPT: Final = "taximeter.sampling.kept"  # bool, in a dry run: what would have happened
+
 # --- Labels of our own ----------------------------------------------------------------
 CACHE: Final = "taximeter.cache"  # name of one of the service's caches, on cache counters
 HOOK: Final = "taximeter.hook"  # where in the agent a failure happened

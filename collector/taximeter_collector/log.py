@@ -91,6 +91,7 @@ class _Append:
     payload: bytes
     items: int
     source: str
+    within: Callable[[sqlite3.Connection], None] | None
     done: asyncio.Future[bool]  # True: stored; False: a duplicate
 
 
@@ -164,8 +165,18 @@ class Log:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    async def append(self, payload: bytes, items: int, source: str) -> bool:
-        """Store a request durably; False if it is a duplicate. Raises a retryable :class:`Refusal`."""
+    async def append(
+        self,
+        payload: bytes,
+        items: int,
+        source: str,
+        within: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> bool:
+        """Store a request durably; False if it is a duplicate. Raises a retryable :class:`Refusal`.
+
+        ``within`` is called with the connection inside the same transaction, in the writer's thread: what
+        it writes is there if and only if the request is. An empty payload stores nothing else.
+        """
         if self._closed or self._loop is None:
             raise Refusal("stopping", "the collector is stopping", retryable=True)
         if self._bytes + len(payload) > self.max_bytes:
@@ -187,7 +198,7 @@ class Log:
             )
         self._bytes += len(payload)
         done: asyncio.Future[bool] = self._loop.create_future()
-        self._queue.put(_Append(payload, items, source, done))
+        self._queue.put(_Append(payload, items, source, within, done))
         return await asyncio.shield(done)
 
     async def move(self, name: str, seq: int) -> None:
@@ -221,6 +232,27 @@ class Log:
             last = seq
         found.close()
         return Batch(rows, rows[0].seq if rows else after + 1, last)
+
+    async def rows(self, seqs: Collection[int]) -> list[Row]:
+        """The rows with these numbers that are still held, in order."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reading, self._rows, sorted(seqs))
+
+    def _rows(self, seqs: list[int]) -> list[Row]:
+        found = []
+        for at in range(0, len(seqs), 500):
+            some = seqs[at : at + 500]
+            marks = ",".join("?" * len(some))
+            query = (
+                f"SELECT seq, received_ns, items, payload FROM requests WHERE seq IN ({marks}) ORDER BY seq"  # noqa: S608
+            )
+            found += [Row(*row) for row in self._reader.execute(query, some)]
+        return found
+
+    def prepare(self, schema: str) -> sqlite3.Connection:
+        """Add tables of a stage's own to this file, before the start; returns the connection to read them."""
+        self._writer.executescript(schema)
+        return self._writer
 
     async def close(self) -> None:
         """Finish what is queued, then close the file."""
@@ -284,6 +316,10 @@ class Log:
         )
 
     def _insert(self, job: _Append, now: int) -> bool:
+        if job.within is not None:
+            job.within(self._writer)
+        if not job.payload:
+            return False
         digest = hashlib.blake2b(job.payload, digest_size=16, key=job.source.encode()[:64]).digest()
         fresh = self._writer.execute(
             "INSERT INTO digests VALUES (?, ?) ON CONFLICT (digest) "

@@ -22,6 +22,11 @@ METRICS: dict[str, tuple[str, str]] = {
         )
     },
     "otelcol_exporter_queue_size": ("gauge", "acknowledged requests the exporter has not delivered"),
+    "otelcol_processor_tail_sampling_global_count_traces_sampled": (
+        "counter",
+        "traces decided, by the policy that decided",
+    ),
+    "otelcol_processor_tail_sampling_sampling_traces_on_memory": ("gauge", "traces not yet decided"),
     "otelcol_process_uptime": ("counter", "seconds since the start"),
     "otelcol_process_memory_rss": ("gauge", "resident memory in bytes"),
     "otelcol_process_cpu_seconds": ("counter", "CPU time, user and system"),

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from taximeter_collector.config.loader import CollectorConfig, Component, Pipeline
-from taximeter_collector.directory import DataDirectory, data_directory
+from taximeter_collector.directory import DataDirectory, data_directory, file_name
 from taximeter_collector.errors import StartError
 from taximeter_collector.export.base import LOCAL_BACKOFF, Backoff, Exporter, Origin
 from taximeter_collector.export.dead_letters import DeadLetters
@@ -29,6 +29,9 @@ from taximeter_collector.listen import HttpServer, Scope, bind, page
 from taximeter_collector.log import Log
 from taximeter_collector.memory import MemoryLimiter, resident_bytes
 from taximeter_collector.own_metrics import OwnMetrics
+from taximeter_collector.process.policies import build as build_policies
+from taximeter_collector.process.stage import TailSamplingStage
+from taximeter_collector.process.tail_sampling import build as build_sampler
 from taximeter_collector.prometheus.expose import PLAIN
 from taximeter_collector.receive.grpc import GrpcReceiver
 from taximeter_collector.receive.http import otlp_http
@@ -54,6 +57,8 @@ class Service:
         self._logs: dict[str, Log] = {}
         self._exporters: dict[str, Exporter] = {}
         self._pumps: list[Pump] = []
+        self._stages: dict[str, TailSamplingStage] = {}  # by pipeline
+        self._kept: dict[str, Log] = {}  # the logs behind them
         self._tasks: list[asyncio.Task[None]] = []
         self._receivers: list[GrpcReceiver | HttpServer] = []
         self._pages: list[HttpServer] = []
@@ -97,12 +102,13 @@ class Service:
             self._exporters[name] = make_exporter(self._config, name, self._directory.path, self._own)
         for exporter in self._exporters.values():
             await exporter.start()
-        for log in self._logs.values():
+        for log in (*self._logs.values(), *self._kept.values()):
             log.start()
         for pipeline in self._config.pipelines:
             for name in pipeline.exporters:
                 self._pumps.append(self._pump(pipeline, name))
-        self._tasks = [asyncio.create_task(pump.run(), name=pump.cursor) for pump in self._pumps]
+        parts: list[TailSamplingStage | Pump] = [*self._stages.values(), *self._pumps]
+        self._tasks = [asyncio.create_task(part.run(), name=part.cursor) for part in parts]
         for name in dict.fromkeys(name for p in self._config.pipelines for name in p.receivers):
             await self._start_receiver(self._config.receivers[name])
         self._ready = True
@@ -120,6 +126,8 @@ class Service:
     async def _shut_down(self) -> None:
         self._ready = False
         await asyncio.gather(*(receiver.stop() for receiver in self._receivers))
+        for stage in self._stages.values():
+            stage.drain()
         left = await drain(self._pumps, self._tasks, _DRAIN_S)
         if left:
             _logger.warning(
@@ -127,7 +135,7 @@ class Service:
             )
         for exporter in self._exporters.values():
             await exporter.close()
-        for log in self._logs.values():
+        for log in (*self._kept.values(), *self._logs.values()):
             await log.close()
         for server in self._pages:
             await server.stop()
@@ -135,24 +143,44 @@ class Service:
 
     def _open_logs(self) -> None:
         for name in SIGNALS:
-            path = self._directory.log(name)
-            cursors = [
-                cursor_name(p.id, exporter)
-                for p in self._config.pipelines
-                for exporter in p.exporters
-                if p.signal == name
-            ]
-            if not cursors:
-                continue
-            log = self._logs[name] = Log(path, name, max_bytes=self._max_bytes)
-            for cursor, lag in log.register(cursors).items():
-                if lag:
-                    _logger.warning(
-                        "%s is no longer configured: it gives up %d requests of the log", cursor, lag
-                    )
+            cursors = []
+            for pipeline in (p for p in self._config.pipelines if p.signal == name):
+                sampler = self._processor(pipeline, "tail_sampling")
+                readers = (sampler.id,) if sampler else pipeline.exporters
+                cursors += [cursor_name(pipeline.id, reader) for reader in readers]
+            if cursors:
+                self._logs[name] = self._open_log(name, name, cursors)
+        for pipeline in self._config.pipelines:
+            sampler = self._processor(pipeline, "tail_sampling")
+            if sampler:
+                cursors = [cursor_name(pipeline.id, exporter) for exporter in pipeline.exporters]
+                kept = self._open_log(f"{file_name(pipeline.id)}.sampled", pipeline.signal, cursors)
+                self._kept[pipeline.id] = kept
+                self._stages[pipeline.id] = self._stage(pipeline, sampler, kept)
+
+    def _open_log(self, name: str, signal_name: str, cursors: list[str]) -> Log:
+        log = Log(self._directory.log(name), signal_name, max_bytes=self._max_bytes)
+        for cursor, lag in log.register(cursors).items():
+            if lag:
+                _logger.warning("%s is no longer configured: it gives up %d requests of the log", cursor, lag)
+        return log
+
+    def _stage(self, pipeline: Pipeline, sampler: Component, kept: Log) -> TailSamplingStage:
+        source = self._logs[pipeline.signal]
+        policies = build_policies(sampler.values["policies"])
+        return TailSamplingStage(
+            sampler.id,
+            pipeline.id,
+            source=source,
+            sources=pipeline.receivers,
+            kept=kept,
+            sampler=build_sampler(sampler.values, policies),
+            own=self._own,
+        )
 
     def _pump(self, pipeline: Pipeline, exporter: str) -> Pump:
-        log = self._logs[pipeline.signal]
+        log = self._kept.get(pipeline.id, self._logs[pipeline.signal])
+        sources = (pipeline.id,) if pipeline.id in self._kept else pipeline.receivers
         values = self._config.exporters[exporter].values
         retry = values.get("retry_on_failure")
         batching = {}
@@ -166,7 +194,7 @@ class Service:
         return Pump(
             log,
             Origin(SIGNALS[pipeline.signal], pipeline.id, log.log_id),
-            pipeline.receivers,
+            sources,
             self._exporters[exporter],
             backoff=Backoff.of(retry) if retry else LOCAL_BACKOFF,
             dead_letters=DeadLetters(self._directory.path, pipeline.signal, pipeline.id, exporter),
@@ -223,6 +251,12 @@ class Service:
     def _gauges(self) -> Iterable[tuple[str, dict[str, str], float]]:
         for pump in self._pumps:
             yield "otelcol_exporter_queue_size", pump.labels, pump.lag
+        for stage in self._stages.values():
+            yield (
+                "otelcol_processor_tail_sampling_sampling_traces_on_memory",
+                {"processor": stage.name},
+                stage.open_traces,
+            )
         for name, log in self._logs.items():
             yield "taximeter_collector_log_bytes", {"data_type": name}, log.bytes_stored
             yield "taximeter_collector_log_limit_bytes", {"data_type": name}, log.max_bytes

@@ -34,8 +34,8 @@ BAD = [
     ("exporters: {batch: {}}", "exporters.batch: `batch` is not one of the exporters but of the processors"),
     ("receivers: {zipkin: {}}", "receivers.zipkin: the official collector has `zipkin`"),
     (
-        "processors: {tail_sampling: {}}",
-        "processors.tail_sampling: the official collector has `tail_sampling`",
+        "processors: {transform: {}}",
+        "processors.transform: the official collector has `transform`",
     ),
     ("extensions: {pprof: {}}", "extensions.pprof: the official collector has `pprof`"),
     ("connectors: {spanmetrics: {}}", "connectors: the official collector has connectors"),

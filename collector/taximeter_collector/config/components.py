@@ -18,6 +18,7 @@ from taximeter_collector.config.fields import (
     text_map,
     whole,
 )
+from taximeter_collector.config.sampling import TAIL_SAMPLING
 
 _LOG_IS_QUEUE = "the durable log with one cursor per exporter takes the sending queue's place"
 
@@ -134,6 +135,7 @@ RECEIVERS: dict[str, Section] = {
 }  # fmt: skip
 
 PROCESSORS: dict[str, Section] = {
+    "tail_sampling": TAIL_SAMPLING,
     "batch": Section(
         {
             "timeout": Key(duration, 0.2),
@@ -218,7 +220,12 @@ ALIASES = {"otlp": "otlp_grpc", "otlphttp": "otlp_http"}  # of exporters
 EXPORTER_SIGNALS = {"prometheus": ("metrics",), "span_store": ("traces",)}
 
 #: Keys without which a component makes no sense.
-REQUIRED = {"prometheus": ("endpoint",), "span_store": ("directory",), "otlp_grpc": ("endpoint",)}
+REQUIRED = {
+    "prometheus": ("endpoint",),
+    "span_store": ("directory",),
+    "otlp_grpc": ("endpoint",),
+    "tail_sampling": ("policies",),
+}
 
 KINDS: dict[str, dict[str, Section]] = {
     "receivers": RECEIVERS,

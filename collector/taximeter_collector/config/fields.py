@@ -130,6 +130,12 @@ def whole(value: Any, path: str) -> int:
     raise wrong(path, value, "a whole number of 0 or more")
 
 
+def integer(value: Any, path: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise wrong(path, value, "a whole number")
+
+
 def number(value: Any, path: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
         return float(value)

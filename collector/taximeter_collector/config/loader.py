@@ -281,6 +281,11 @@ def _pipelines(section: Any, parts: dict[str, dict[str, Component]]) -> tuple[Pi
         for kind in ("receivers", "exporters"):
             if not found[kind]:
                 raise ConfigError(f"{path}.{kind}: name at least one")
+        samplers = [n for n in found["processors"] if parts["processors"][n].type == "tail_sampling"]
+        if samplers and signal != "traces":
+            raise ConfigError(f"{path}.processors: `{samplers[0]}` takes traces, not {signal}")
+        if len(samplers) > 1:
+            raise ConfigError(f"{path}.processors: more than one tail_sampling; put their policies into one")
         for exporter in found["exporters"]:
             takes = EXPORTER_SIGNALS.get(parts["exporters"][exporter].type, _SIGNALS)
             if signal not in takes:

@@ -1,0 +1,1 @@
+"""Between the log and the exporters: what a pipeline's processors do."""

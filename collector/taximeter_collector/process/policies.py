@@ -1,0 +1,283 @@
+"""The policies of tail sampling: which traces are worth keeping, and why.
+
+A trace is judged from facts gathered span by span, so that no span need be held: a policy sees
+each span once (``see``) and answers at the end (``decide``). Answers combine as officially: an
+inverted "no" wins over a "yes", a "yes" over an inverted "yes", and nothing is a "no".
+
+Two policies are Taximeter's own: ``expensive`` (the money of the trace's model calls) and
+``n_plus_one`` (one statement sent many times).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
+from typing import Any
+
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from taximeter import semconv
+from taximeter_collector.process.raw import RawSpan
+
+_STATUS = {"UNSET": 0, "OK": 1, "ERROR": 2}
+_MAX_STATEMENTS = 256  # different statements counted per trace
+
+
+class Answer(Enum):
+    """What one policy says of one trace."""
+
+    NO = "no"
+    YES = "yes"
+    INVERTED_NO = "inverted no"
+    INVERTED_YES = "inverted yes"
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of one trace. ``marks`` has one bit for each part of a policy that a span has met."""
+
+    first_ns: int  # when its first span was received
+    seqs: list[int] = field(default_factory=list)  # rows of the log that hold its spans
+    spans: int = 0
+    start: int = 0  # ns, the earliest
+    end: int = 0  # ns, the latest
+    marks: int = 0
+    money: float = 0.0
+    statements: dict[int, int] | None = None
+    weight: float = 1.0  # how many traces this one stands for, by an upstream sampler's word
+
+
+class Policy:
+    """``name`` is what a kept trace gives as its reason; ``rate`` its chance, where it is left to chance."""
+
+    rate = 1.0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
+        """Take note of one span."""
+
+    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
+        raise NotImplementedError
+
+
+class Always(Policy):
+    """Every trace."""
+
+    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
+        return Answer.YES
+
+
+class Latency(Policy):
+    """From the first start to the last end: at least ``low`` ms, or in (low, high] where high is set."""
+
+    def __init__(self, name: str, values: Mapping[str, Any], bit: int) -> None:
+        super().__init__(name)
+        self._low, self._high, self._bit = values["threshold_ms"], values["upper_threshold_ms"], bit
+
+    def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
+        # Asked after every span, as officially: with an upper bound the order of arrival matters.
+        took = (facts.end - facts.start) // 1_000_000
+        if self._low < took <= self._high if self._high else took >= self._low:
+            facts.marks |= self._bit
+
+    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
+        return Answer.YES if facts.marks & self._bit else Answer.NO
+
+
+class StatusCode(Policy):
+    """Some span has one of these statuses."""
+
+    def __init__(self, name: str, values: Mapping[str, Any], bit: int) -> None:
+        super().__init__(name)
+        self._codes = {_STATUS[code] for code in values["status_codes"]}
+        self._bit = bit
+
+    def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
+        if head.status.code in self._codes:
+            facts.marks |= self._bit
+
+    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
+        return Answer.YES if facts.marks & self._bit else Answer.NO
+
+
+class Attribute(Policy):
+    """Some span, or its resource, has an attribute whose value passes a test."""
+
+    def __init__(self, name: str, key: str, test: Callable[[Any], bool], bit: int, *, invert: bool) -> None:
+        super().__init__(name)
+        self._key, self._test, self._bit, self._invert = key, test, bit, invert
+        self._needle = key.encode()
+
+    def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
+        if facts.marks & self._bit:
+            return
+        # Most spans do not have the key: a search for its bytes is cheaper than decoding.
+        if self._needle in raw.span:
+            pairs = Span.FromString(raw.span).attributes
+        elif self._needle in raw.resource.resource:
+            pairs = Resource.FromString(raw.resource.resource).attributes
+        else:
+            return
+        if any(pair.key == self._key and self._test(pair.value) for pair in pairs):
+            facts.marks |= self._bit
+
+    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
+        matched = bool(facts.marks & self._bit)
+        if self._invert:
+            return Answer.INVERTED_NO if matched else Answer.INVERTED_YES
+        return Answer.YES if matched else Answer.NO
+
+
+class Probabilistic(Policy):
+    """By a hash of the trace id, the same in every collector with this salt."""
+
+    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+        super().__init__(name)
+        self.rate = min(1.0, values["sampling_percentage"] / 100)
+        self._threshold = int(Fraction(self.rate) * ((1 << 64) - 1))  # a double would lose the last bits
+        self._seed = _fnv1a(0xCBF29CE484222325, (values["hash_salt"] or "default-hash-seed").encode())
+
+    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
+        return Answer.YES if _fnv1a(self._seed, trace_id) <= self._threshold else Answer.NO
+
+
+class RateLimiting(Policy):
+    """A bucket of spans that fills at a rate and holds two seconds of it."""
+
+    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+        super().__init__(name)
+        self._per_s = values["spans_per_second"]
+        self.tokens = 2.0 * self._per_s
+        self.filled_ns = 0
+
+    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
+        if self.filled_ns:
+            earned = max(0, now_ns - self.filled_ns) / 1e9 * self._per_s
+            self.tokens = min(2.0 * self._per_s, self.tokens + earned)
+        self.filled_ns = max(now_ns, self.filled_ns)
+        if facts.spans > self.tokens:
+            return Answer.NO
+        self.tokens -= facts.spans
+        return Answer.YES
+
+
+class And(Policy):
+    """Every one of its policies says yes."""
+
+    def __init__(self, name: str, parts: list[Policy]) -> None:
+        super().__init__(name)
+        self._parts = parts
+        for part in parts:
+            self.rate *= part.rate
+
+    def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
+        for part in self._parts:
+            part.see(facts, head, raw)
+
+    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
+        for part in self._parts:
+            if part.decide(trace_id, facts, now_ns) in (Answer.NO, Answer.INVERTED_NO):
+                return Answer.NO
+        return Answer.YES
+
+
+class Expensive(Policy):
+    """The trace's model calls cost at least so much."""
+
+    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+        super().__init__(name)
+        self._least = values["min_usd"]
+        self._needle = semconv.GEN_AI_USAGE_COST_AMOUNT.encode()
+
+    def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
+        if self._needle in raw.span:
+            for pair in Span.FromString(raw.span).attributes:
+                if pair.key == semconv.GEN_AI_USAGE_COST_AMOUNT:
+                    facts.money += pair.value.double_value or float(pair.value.int_value)
+
+    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
+        return Answer.YES if facts.money >= self._least else Answer.NO
+
+
+class NPlusOne(Policy):
+    """One statement was sent at least so many times."""
+
+    _KEYS = (semconv.DB_QUERY_TEXT, "db.statement", semconv.DB_QUERY_SUMMARY)
+
+    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+        super().__init__(name)
+        self._least = values["min_calls"]
+        self._needles = [key.encode() for key in self._KEYS]
+
+    def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
+        if not any(needle in raw.span for needle in self._needles):
+            return
+        found = {p.key: p.value.string_value for p in Span.FromString(raw.span).attributes}
+        statement = next((found[key] for key in self._KEYS if found.get(key)), None)
+        if statement is None:
+            return
+        counts = facts.statements = {} if facts.statements is None else facts.statements
+        key = hash(statement)
+        if key in counts or len(counts) < _MAX_STATEMENTS:
+            counts[key] = counts.get(key, 0) + 1
+
+    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
+        counts = facts.statements or {}
+        return Answer.YES if max(counts.values(), default=0) >= self._least else Answer.NO
+
+
+def build(configured: list[dict[str, Any]]) -> list[Policy]:
+    """The policies of a checked configuration (see ``config/sampling.py``), in its order."""
+    bits = iter(range(1 << 12))
+    return [_build(values, lambda: 1 << next(bits)) for values in configured]
+
+
+def _build(values: dict[str, Any], bit: Callable[[], int]) -> Policy:
+    kind, name = values["type"], values["name"]
+    own: dict[str, Any] = values[kind]
+    if kind == "and":
+        return And(name, [_build(part, bit) for part in own["and_sub_policy"]])
+    if kind in ("string_attribute", "numeric_attribute"):
+        test = _text_test(own) if kind == "string_attribute" else _number_test(own)
+        return Attribute(name, own["key"], test, bit(), invert=own["invert_match"])
+    makers: dict[str, Callable[[], Policy]] = {
+        "always_sample": lambda: Always(name),
+        "latency": lambda: Latency(name, own, bit()),
+        "status_code": lambda: StatusCode(name, own, bit()),
+        "probabilistic": lambda: Probabilistic(name, own),
+        "rate_limiting": lambda: RateLimiting(name, own),
+        "expensive": lambda: Expensive(name, own),
+        "n_plus_one": lambda: NPlusOne(name, own),
+    }
+    return makers[kind]()
+
+
+def _number_test(own: Mapping[str, Any]) -> Callable[[Any], bool]:
+    low, high = own["min_value"], own["max_value"]
+
+    def test(value: Any) -> bool:
+        if value.WhichOneof("value") != "int_value":
+            return False
+        return (low is None or low <= value.int_value) and (high is None or value.int_value <= high)
+
+    return test
+
+
+def _text_test(own: Mapping[str, Any]) -> Callable[[Any], bool]:
+    if own["enabled_regex_matching"]:
+        patterns = [re.compile(value) for value in own["values"]]
+        return lambda v: v.HasField("string_value") and any(p.search(v.string_value) for p in patterns)
+    values = frozenset(own["values"])
+    return lambda v: v.HasField("string_value") and v.string_value in values
+
+
+def _fnv1a(state: int, data: bytes) -> int:
+    for byte in data:
+        state = ((state ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return state

@@ -1,0 +1,142 @@
+"""Traces without their attributes decoded: a private schema in which a span is just bytes.
+
+An ``ExportTraceServiceRequest`` is a repeated field, and so is everything down to the span. Declared
+as ``repeated bytes``, spans can be grouped by trace, kept or dropped, and given one more attribute
+(encoded and appended), while the parser never builds an object for any attribute.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+_BYTES, _MESSAGE, _STRING, _FIXED64 = 12, 11, 9, 6
+_ONE, _MANY = 1, 3
+
+#: message -> field -> (number, type, label, message type); the numbers are OTLP's.
+_SCHEMA: dict[str, dict[str, tuple[int, int, int, str]]] = {
+    "Status": {"code": (3, 5, _ONE, "")},
+    "Head": {  # the fields of a Span that every decision needs; the rest is skipped
+        "trace_id": (1, _BYTES, _ONE, ""),
+        "span_id": (2, _BYTES, _ONE, ""),
+        "trace_state": (3, _STRING, _ONE, ""),
+        "parent_span_id": (4, _BYTES, _ONE, ""),
+        "start": (7, _FIXED64, _ONE, ""),
+        "end": (8, _FIXED64, _ONE, ""),
+        "status": (15, _MESSAGE, _ONE, "Status"),
+    },
+    "Scope": {
+        "scope": (1, _BYTES, _ONE, ""),
+        "spans": (2, _BYTES, _MANY, ""),
+        "schema_url": (3, _STRING, _ONE, ""),
+    },
+    "Resource": {
+        "resource": (1, _BYTES, _ONE, ""),
+        "scopes": (2, _MESSAGE, _MANY, "Scope"),
+        "schema_url": (3, _STRING, _ONE, ""),
+    },
+    "Traces": {"resources": (1, _MESSAGE, _MANY, "Resource")},
+}
+
+
+def _messages() -> dict[str, Any]:
+    file = descriptor_pb2.FileDescriptorProto(
+        name="taximeter/raw.proto", package="taximeter.raw", syntax="proto3"
+    )
+    for name, fields in _SCHEMA.items():
+        message = file.message_type.add(name=name)
+        for field, (number, kind, label, of) in fields.items():
+            added = message.field.add(name=field, number=number, label=label, type=kind)
+            if of:
+                added.type_name = f".taximeter.raw.{of}"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    found = message_factory.GetMessageClassesForFiles([file.name], pool)
+    return {name: found[f"taximeter.raw.{name}"] for name in _SCHEMA}
+
+
+_CLASSES = _messages()
+Traces: Any = _CLASSES["Traces"]
+Head: Any = _CLASSES["Head"]
+
+
+class RawSpan(NamedTuple):
+    """One span as it came, and where it stood."""
+
+    resource: Any  # its Resource message
+    scope: Any  # its Scope message
+    span: bytes
+
+    @property
+    def trace_id(self) -> bytes:
+        return trace_id(self.span)
+
+
+def trace_id(span: bytes) -> bytes:
+    """The trace id of an encoded span; empty where it has none."""
+    if span[:2] == b"\x0a\x10":  # field 1 first and 16 bytes long, as every SDK writes it
+        return span[2:18]
+    found: bytes = Head.FromString(span).trace_id
+    return found
+
+
+def spans(payload: bytes) -> Iterator[RawSpan]:
+    """Every span of a serialised request, in order. Raises ``DecodeError``."""
+    for resource in Traces.FromString(payload).resources:
+        for scope in resource.scopes:
+            for span in scope.spans:
+                yield RawSpan(resource, scope, span)
+
+
+def join(parts: Iterable[RawSpan]) -> bytes:
+    """A serialised request of these spans; neighbours of one resource and scope share them."""
+    request = Traces()
+    last: tuple[Any, Any] = (None, None)
+    into: Any = None
+    for part in parts:
+        if part.scope is not last[1]:
+            if part.resource is last[0]:
+                resource = request.resources[-1]
+            else:
+                resource = request.resources.add(
+                    resource=part.resource.resource, schema_url=part.resource.schema_url
+                )
+            into = resource.scopes.add(scope=part.scope.scope, schema_url=part.scope.schema_url)
+            last = (part.resource, part.scope)
+        into.spans.append(part.span)
+    encoded: bytes = request.SerializeToString()
+    return encoded
+
+
+def text_attribute(key: str, value: str) -> bytes:
+    """One more attribute of a span, encoded: append it to the span's bytes."""
+    encoded = value.encode()
+    return _attribute(key, b"\x0a" + _varint(len(encoded)) + encoded)
+
+
+def number_attribute(key: str, value: float) -> bytes:
+    """The same for a double."""
+    return _attribute(key, b"\x21" + struct.pack("<d", value))
+
+
+def boolean_attribute(key: str, value: bool) -> bytes:
+    """The same for a truth value."""
+    return _attribute(key, b"\x10" + bytes([value]))
+
+
+def _attribute(key: str, value: bytes) -> bytes:
+    name = key.encode()
+    pair = b"\x0a" + _varint(len(name)) + name + b"\x12" + _varint(len(value)) + value
+    return b"\x4a" + _varint(len(pair)) + pair  # field 9 of Span: attributes
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 127:
+        encoded.append(number & 127 | 128)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)

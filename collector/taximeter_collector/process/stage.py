@@ -1,0 +1,237 @@
+"""Tail sampling at work: from the receivers' log to a log of kept traces, which the exporters read.
+
+What is kept is decided once, for all exporters. The decision and the kept spans are written in
+one transaction of the second log, so that after a kill a trace is either wholly decided and
+there, or undecided and still in the first log. The cursor in the first log stands before the first
+row that holds an undecided trace: what waits for a decision is never trimmed, and a stop needs
+no hurry.
+
+Tables beside the second log's own::
+
+    decisions  trace_id, kept, reason, at_seq, count
+    stage      key, value     log_id: of the first log, whose numbers at_seq and late are;
+                              late: rows up to it had their late spans passed on
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
+
+from taximeter import semconv
+from taximeter_collector.errors import Refusal
+from taximeter_collector.log import Batch, Log
+from taximeter_collector.own_metrics import OwnMetrics
+from taximeter_collector.process import raw
+from taximeter_collector.process.tail_sampling import Decided, Decision, Late, Sampler
+
+_logger = logging.getLogger(__name__)
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS decisions (trace_id BLOB PRIMARY KEY, kept INTEGER, reason TEXT, at_seq INTEGER,
+    count REAL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS stage (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+"""
+_REQUEST_BYTES = 1 << 20
+_READ_BYTES = 4 << 20
+_NEVER = 1 << 62
+
+
+class TailSamplingStage:
+    """One pipeline's sampler between two logs."""
+
+    def __init__(
+        self,
+        name: str,
+        pipeline: str,
+        *,
+        source: Log,
+        sources: Collection[str],
+        kept: Log,
+        sampler: Sampler,
+        own: OwnMetrics,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.cursor = f"{pipeline}|{name}"
+        self.name, self._pipeline = name, pipeline
+        self._source, self._sources, self._kept, self._sampler = source, sources, kept, sampler
+        self._own, self._clock = own, clock
+        self._draining = asyncio.Event()
+        self._position = source.position(self.cursor)
+        sampler.seen = self._position
+        self._late = self._restore(kept.prepare(_SCHEMA))
+
+    @property
+    def open_traces(self) -> int:
+        return self._sampler.open_traces
+
+    def drain(self) -> None:
+        """End soon: what is undecided stays in the first log."""
+        self._draining.set()
+
+    async def run(self) -> None:
+        """Until drained."""
+        read_to = self._position
+        while not self._draining.is_set():
+            news = self._source.news
+            batch = await self._source.read(read_to, _READ_BYTES, _NEVER, self._sources)
+            if batch.last > read_to:
+                read_to = batch.last
+                outcomes = await asyncio.to_thread(self._take, batch)
+            else:
+                outcomes = list(self._sampler.due(self._clock()))
+            if not await self._emit(outcomes):
+                return
+            await self._advance()
+            if batch.last >= self._source.last_seq:
+                await self._wait(news)
+
+    def _take(self, batch: Batch) -> list[Decided | Late]:
+        found: list[Decided | Late] = []
+        for row in batch.rows:
+            found += self._sampler.take(row)
+        self._sampler.seen = max(self._sampler.seen, batch.last)
+        return found
+
+    async def _wait(self, news: asyncio.Event) -> None:
+        due = self._sampler.next_due_ns()
+        seconds = None if due is None else max(0.01, (due - self._clock()) / 1e9)
+        tasks = [asyncio.ensure_future(event.wait()) for event in (news, self._draining)]
+        try:
+            await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _advance(self) -> None:
+        settled = self._sampler.settled
+        if settled > self._position:
+            try:
+                await self._source.move(self.cursor, settled)
+            except sqlite3.Error as error:  # a full disk: the next round tries again
+                _logger.error("cursor %s cannot be saved (%s)", self.cursor, error)
+                return
+            self._position = settled
+
+    # --- passing on ----------------------------------------------------------------------
+
+    async def _emit(self, outcomes: list[Decided | Late]) -> bool:
+        """Write what was decided, in order; False when the drain began before that was possible."""
+        decided = [o for o in outcomes if isinstance(o, Decided)]
+        wanted = {o.trace_id: o.decision for o in decided if o.decision.kept or self._sampler.dry_run}
+        seqs = {seq for o in decided if o.trace_id in wanted for seq in o.seqs}
+        spans: dict[bytes, list[raw.RawSpan]] = {trace_id: [] for trace_id in wanted}
+        for row in await self._source.rows(seqs):
+            for part in raw.spans(row.payload):
+                if part.trace_id in spans and row.seq <= wanted[part.trace_id].at_seq:
+                    spans[part.trace_id].append(part)
+        for group in _grouped(outcomes, spans):
+            late = [o for o in group if isinstance(o, Late) and o.seq > self._late]
+            parts = [
+                _marked(part, decision, dry_run=self._sampler.dry_run)
+                for trace_id, decision in ((o.trace_id, o.decision) for o in group if isinstance(o, Decided))
+                for part in spans.get(trace_id, ())
+            ]
+            parts += [_marked(part, d, dry_run=self._sampler.dry_run) for o in late for part, d in o.spans]
+            rows = [
+                (o.trace_id, o.decision.kept, o.decision.reason, o.decision.at_seq, o.decision.count)
+                for o in group
+                if isinstance(o, Decided)
+            ]
+            last_late = max((o.seq for o in late), default=self._late)
+            if not await self._append(
+                raw.join(parts), len(parts), _writer(rows, last_late, self._forgotten())
+            ):
+                return False
+            self._late = last_late
+            self._count_decisions(o for o in group if isinstance(o, Decided))
+        return True
+
+    async def _append(self, payload: bytes, items: int, within: Callable[[sqlite3.Connection], None]) -> bool:
+        while True:
+            try:
+                await self._kept.append(payload, items, self._pipeline, within)
+                return True
+            except (
+                Refusal
+            ) as refusal:  # full: the exporters are behind, so this stage waits, and the first log
+                if self._draining.is_set():
+                    return False
+                _logger.warning("%s waits: %s", self.cursor, refusal)
+                try:
+                    await asyncio.wait_for(self._draining.wait(), refusal.retry_after_s)
+                except TimeoutError:
+                    continue
+
+    def _forgotten(self) -> list[bytes]:
+        forgotten, self._sampler.forgotten = self._sampler.forgotten, []
+        return forgotten
+
+    def _count_decisions(self, decided: Iterable[Decided]) -> None:
+        for outcome in decided:
+            self._own.add(
+                "otelcol_processor_tail_sampling_global_count_traces_sampled",
+                processor=self.name,
+                policy=outcome.decision.reason,
+                sampled=str(outcome.decision.kept).lower(),
+            )
+
+    def _restore(self, database: sqlite3.Connection) -> int:
+        state = dict(database.execute("SELECT key, value FROM stage"))
+        known = state.get("log_id") == self._source.log_id
+        if not known:  # another first log: its numbers mean nothing here, the decisions still hold
+            database.execute("INSERT OR REPLACE INTO stage VALUES ('log_id', ?)", (self._source.log_id,))
+            database.execute("INSERT OR REPLACE INTO stage VALUES ('late', '0')")
+            database.execute("UPDATE decisions SET at_seq = 0")
+        for trace_id, kept, reason, at_seq, count in database.execute(
+            "SELECT * FROM decisions ORDER BY at_seq"
+        ):
+            self._sampler.restore(trace_id, Decision(bool(kept), reason, at_seq, count))
+        return int(state.get("late", 0)) if known else 0
+
+
+def _writer(
+    rows: list[tuple[Any, ...]], late: int, forgotten: list[bytes]
+) -> Callable[[sqlite3.Connection], None]:
+    def within(database: sqlite3.Connection) -> None:
+        database.executemany(
+            "DELETE FROM decisions WHERE trace_id = ?", [(trace_id,) for trace_id in forgotten]
+        )
+        database.executemany("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?)", rows)
+        database.execute("INSERT OR REPLACE INTO stage VALUES ('late', ?)", (str(late),))
+
+    return within
+
+
+def _grouped(
+    outcomes: list[Decided | Late], spans: dict[bytes, list[raw.RawSpan]]
+) -> Iterator[list[Decided | Late]]:
+    """Consecutive outcomes that make up one request of a reasonable size each."""
+    group: list[Decided | Late] = []
+    size = 0
+    for outcome in outcomes:
+        group.append(outcome)
+        parts = (
+            (part for part, _ in outcome.spans)
+            if isinstance(outcome, Late)
+            else spans.get(outcome.trace_id, ())
+        )
+        size += sum(len(part.span) for part in parts)
+        if size >= _REQUEST_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _marked(part: raw.RawSpan, decision: Decision, *, dry_run: bool) -> raw.RawSpan:
+    """The span with the reason it was kept for and the number of traces it stands for."""
+    extra = raw.text_attribute(semconv.SAMPLING_POLICY, decision.reason)
+    if dry_run:
+        extra += raw.boolean_attribute(semconv.SAMPLING_KEPT, decision.kept)
+    else:
+        extra += raw.number_attribute(semconv.SAMPLING_ADJUSTED_COUNT, decision.count)
+    return part._replace(span=part.span + extra)

@@ -1,0 +1,217 @@
+"""Tail sampling: whole traces are kept or dropped, each for a reason, decided from facts alone.
+
+Undecided traces are in the durable log, so here a trace is only what its policies need to know and
+the numbers of the rows that hold it: some hundred bytes. When a trace is kept, its spans are
+read from the log once more.
+
+Time is the moment a row was received, never the moment it was read: before each row, whatever
+was due by then is decided. So a restart, which reads the same rows again, decides the same.
+
+A trace is decided when the wait since its first span is over; earlier, if so configured, when its
+root came; and at once, the oldest first, when there are more open traces than allowed. Spans that
+come later follow the decision while it is remembered.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from taximeter_collector.log import Row
+from taximeter_collector.process.policies import Answer, Facts, Policy
+from taximeter_collector.process.raw import Head, RawSpan, spans
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of a trace. ``at_seq``: the last row that was seen when it was decided."""
+
+    kept: bool
+    reason: str  # the policy's name, or "no policy"
+    at_seq: int
+    count: float = 1.0  # how many traces a kept one stands for
+
+
+class Decided(NamedTuple):
+    """A decision just made, and where the trace's spans are."""
+
+    trace_id: bytes
+    decision: Decision
+    seqs: list[int]
+
+
+class Late(NamedTuple):
+    """Spans of one row whose traces were decided before, and kept."""
+
+    seq: int
+    spans: list[tuple[RawSpan, Decision]]
+
+
+class Sampler:
+    """One pipeline's open traces and remembered decisions. Single-threaded."""
+
+    def __init__(
+        self,
+        policies: list[Policy],
+        *,
+        wait_s: float,
+        wait_after_root_s: float,
+        max_traces: int,
+        remembered: tuple[int, int],
+        dry_run: bool = False,
+    ) -> None:
+        self.dry_run = dry_run  # everything is passed on, and late spans too
+        self.policies = policies
+        self._wait_ns = int(wait_s * 1e9)
+        self._root_ns = int(wait_after_root_s * 1e9)
+        self._max_traces = max_traces
+        self._remembered = remembered  # kept, dropped
+        self._open: OrderedDict[bytes, Facts] = OrderedDict()  # by age: the first is due first
+        self._rooted: OrderedDict[bytes, int] = OrderedDict()  # when the root came; filled if that matters
+        self._decisions: tuple[OrderedDict[bytes, Decision], OrderedDict[bytes, Decision]] = (
+            OrderedDict(),
+            OrderedDict(),
+        )
+        self.seen = 0  # the last row taken
+        self.forgotten: list[bytes] = []  # decisions dropped from memory since the last look
+
+    @property
+    def open_traces(self) -> int:
+        return len(self._open)
+
+    @property
+    def settled(self) -> int:
+        """Every row up to it holds decided traces only: where a restart has to begin."""
+        for facts in self._open.values():  # the first is the oldest
+            return facts.seqs[0] - 1
+        return self.seen
+
+    def restore(self, trace_id: bytes, decision: Decision) -> None:
+        """Remember a decision of an earlier run."""
+        self._decisions[not decision.kept][trace_id] = decision
+
+    def take(self, row: Row) -> Iterator[Decided | Late]:
+        """Note one row's spans; first decide what was due when it came."""
+        yield from self.due(row.received_ns)
+        late: list[tuple[RawSpan, Decision]] = []
+        try:
+            parts = list(spans(row.payload))
+        except DecodeError:  # the intake checked it: not one of ours
+            parts = []
+        self.seen = row.seq
+        for raw in parts:
+            decision = self._known(raw.trace_id)
+            if decision is None:
+                self._note(raw, row)
+            elif (decision.kept or self.dry_run) and row.seq > decision.at_seq:
+                late.append((raw, decision))
+        if late:
+            yield Late(row.seq, late)
+        while len(self._open) > self._max_traces:
+            yield self._decide(next(iter(self._open)), row.received_ns)
+
+    def due(self, now_ns: int) -> Iterator[Decided]:
+        """Decide the traces whose time is up."""
+        while self._rooted:
+            trace_id, rooted_ns = next(iter(self._rooted.items()))
+            if rooted_ns + self._root_ns > now_ns:
+                break
+            yield self._decide(trace_id, now_ns)
+        while self._open:
+            trace_id, facts = next(iter(self._open.items()))
+            if facts.first_ns + self._wait_ns > now_ns:
+                break
+            yield self._decide(trace_id, now_ns)
+
+    def next_due_ns(self) -> int | None:
+        """When the next trace's time is up; None when none is open."""
+        if not self._open:
+            return None
+        due = next(iter(self._open.values())).first_ns + self._wait_ns
+        for rooted_ns in self._rooted.values():
+            return min(due, rooted_ns + self._root_ns)
+        return due
+
+    def _known(self, trace_id: bytes) -> Decision | None:
+        return self._decisions[0].get(trace_id) or self._decisions[1].get(trace_id)
+
+    def _note(self, raw: RawSpan, row: Row) -> None:
+        facts = self._open.get(raw.trace_id)
+        head = Head.FromString(raw.span)
+        if facts is None:
+            facts = self._open[raw.trace_id] = Facts(row.received_ns, weight=_weight(head.trace_state))
+        if not facts.seqs or facts.seqs[-1] != row.seq:
+            facts.seqs.append(row.seq)
+        facts.spans += 1
+        if not facts.start or head.start < facts.start:
+            facts.start = head.start
+        facts.end = max(facts.end, head.end)
+        if self._root_ns and not head.parent_span_id:
+            self._rooted.setdefault(raw.trace_id, row.received_ns)
+        for policy in self.policies:
+            policy.see(facts, head, raw)
+
+    def _decide(self, trace_id: bytes, now_ns: int) -> Decided:
+        facts = self._open.pop(trace_id)
+        self._rooted.pop(trace_id, None)
+        kept, reason, chance = verdict(self.policies, trace_id, facts, now_ns)
+        decision = Decision(kept, reason, self.seen, facts.weight / chance if kept else 0.0)
+        memory = self._decisions[not kept]
+        memory[trace_id] = decision
+        while len(memory) > self._remembered[not kept]:
+            oldest, old = memory.popitem(last=False)
+            if old.at_seq > self.settled:  # a restart would decide it again: keep it a little longer
+                memory[oldest] = old
+                memory.move_to_end(oldest, last=False)
+                break
+            self.forgotten.append(oldest)
+        return Decided(trace_id, decision, facts.seqs)
+
+
+def verdict(
+    policies: Iterable[Policy], trace_id: bytes, facts: Facts, now_ns: int
+) -> tuple[bool, str, float]:
+    """(kept, the policy that decided, the chance a trace like this had). All policies are asked."""
+    answers = [(policy, policy.decide(trace_id, facts, now_ns)) for policy in policies]
+    for wanted, kept in ((Answer.INVERTED_NO, False), (Answer.YES, True), (Answer.INVERTED_YES, True)):
+        said = [policy for policy, answer in answers if answer is wanted]
+        if said:
+            # Kept for certain by one policy, by chance by another: it was certain.
+            best = max(said, key=lambda policy: policy.rate)
+            return kept, best.name, best.rate
+    return False, "no policy", 1.0
+
+
+def _weight(trace_state: str) -> float:
+    """What an upstream sampler says in W3C tracestate, ``ot=th:<rejection threshold, hex>``: 1 / its rate."""
+    if "ot=" not in trace_state:
+        return 1.0
+    for member in trace_state.split(","):
+        vendor, _, value = member.strip().partition("=")
+        if vendor == "ot":
+            for pair in value.split(";"):
+                key, _, digits = pair.partition(":")
+                if key == "th" and 0 < len(digits) <= 14:
+                    try:
+                        rejected = int(digits.ljust(14, "0"), 16) / (1 << 56)
+                    except ValueError:
+                        return 1.0
+                    return 1.0 / (1.0 - rejected) if rejected < 1 else 1.0
+    return 1.0
+
+
+def build(values: dict[str, Any], policies: list[Policy]) -> Sampler:
+    """A sampler of a checked configuration."""
+    cache = values["decision_cache"]
+    return Sampler(
+        policies,
+        wait_s=values["decision_wait"],
+        wait_after_root_s=values["decision_wait_after_root_received"],
+        max_traces=max(1, values["num_traces"]),
+        remembered=(max(1, cache["sampled_cache_size"]), max(1, cache["non_sampled_cache_size"])),
+        dry_run=values["dry_run"],
+    )
