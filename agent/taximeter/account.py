@@ -166,6 +166,11 @@ class Account:
             taken, self._pending = self._pending, Totals()
         return taken
 
+    def renew(self) -> None:
+        """Begin anew in a forked process, which has the parent's sums and perhaps its lock."""
+        self._lock = threading.Lock()
+        self._pending = Totals()
+
     def _after(self) -> None:
         if self.late is not None:
             self.late(self)

@@ -38,6 +38,13 @@ def dropped() -> dict[str, int]:
         return dict(_dropped)
 
 
+def renew() -> None:
+    """Begin anew in a forked process."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()  # another thread may have held it
+    _dropped.clear()
+
+
 class GuardedExporter(SpanExporter):
     """Passes on to ``inner`` what may leave, and counts what could not be delivered."""
 

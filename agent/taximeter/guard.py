@@ -65,8 +65,15 @@ def counts() -> dict[str, int]:
         return dict(_errors)
 
 
+def renew() -> None:
+    """Begin anew in a forked process."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()  # another thread may have held it
+    reset()
+
+
 def reset() -> None:
-    """Forget every failure (tests)."""
+    """Forget every failure."""
     with _lock:
         _errors.clear()
         _logged.clear()

@@ -21,6 +21,10 @@ class Bounded:
         self._known: dict[str, str] = {}
         self._lock = threading.Lock()
 
+    def renew(self) -> None:
+        """Begin anew in a forked process, where another thread may have held the lock."""
+        self._lock = threading.Lock()
+
     def __call__(self, value: object) -> str:
         text = value if isinstance(value, str) else str(value)
         known = self._known.get(text)

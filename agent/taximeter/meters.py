@@ -96,6 +96,11 @@ class Meters:
             s.AGENT_DROPPED_SPANS, [_dropped], unit="{span}", description="Spans that were not delivered."
         )
 
+    def renew(self) -> None:
+        """Begin anew in a forked process."""
+        for bounded in (self.tenant, self.feature, self.model, self.cache):
+            bounded.renew()
+
     def settle(self, account: accounts.Account) -> None:
         """Record a whole request, once; later work goes to :meth:`record` as it happens."""
         route = _route(account)

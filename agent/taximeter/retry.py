@@ -20,10 +20,13 @@ import time
 import weakref
 from typing import Any, Final
 
+import requests  # the exporter's own client
+
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})  # OTLP specification, OTLP/HTTP response
 _QUICK: Final = 0.25  # s between tries while the process is stopping
 
 _pauses: weakref.WeakSet[_Pause] = weakref.WeakSet()
+_clients: weakref.WeakSet[Any] = weakref.WeakSet()
 _until = 0.0  # monotonic: until then the process is stopping
 
 
@@ -48,18 +51,33 @@ def improve(exporter: Any, *, endless: bool) -> None:
     client: Any = getattr(exporter, "_client", None)
     if not hasattr(client, "_shutdown_event") or not hasattr(client, "export"):
         return
-    pause = client._shutdown_event = _Pause()
+    client._shutdown_event = _Pause()
+    _clients.add(client)
     once = client.export
 
     def export(data: bytes) -> Any:
         while True:
             result = once(data)
             final = result.status_code is not None and result.status_code not in _RETRYABLE
+            pause = client._shutdown_event
             if result.success or final or pause.is_set() or not (endless or hurrying()):
                 return result
             pause.wait(_QUICK)
 
     client.export = export
+
+
+def renew() -> None:
+    """Begin anew in a forked process: two processes must not talk over one connection."""
+    global _until  # noqa: PLW0603
+    _until = 0.0
+    for client in list(_clients):
+        client._shutdown_event = _Pause()
+        old = getattr(client._transport, "_session", None)
+        if type(old) is requests.Session:
+            new = client._transport._session = requests.Session()
+            new.verify, new.cert, new.auth = old.verify, old.cert, old.auth
+            new.headers, new.proxies, new.trust_env = old.headers, old.proxies, old.trust_env
 
 
 class _Pause(threading.Event):

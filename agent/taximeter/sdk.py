@@ -10,7 +10,6 @@ bounded in time).
 
 from __future__ import annotations
 
-import os
 import uuid
 from typing import Any, Final
 
@@ -23,7 +22,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider, _TracerConfig
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from taximeter import __version__, export, guard, redact, retry, semconv
+from taximeter import __version__, export, fork, guard, redact, retry, semconv
 
 #: The convention's bounds, and 2.0: what the plan calls slow.
 HTTP_DURATION_BOUNDS: Final = (
@@ -37,6 +36,7 @@ DOUBLED_SCOPES: Final = frozenset({"com.anthropic.sdk.python"})
 
 def build(auto_version: str | None) -> tuple[TracerProvider, MeterProvider]:
     """Build and install the global providers."""
+    fork.install()
     resource = _resource(auto_version)
     span_exporters, metric_exporters, log_exporters = sdk._import_exporters(
         sdk._get_exporter_names("traces"),
@@ -71,6 +71,7 @@ def build(auto_version: str | None) -> tuple[TracerProvider, MeterProvider]:
         retry.improve(exporter, endless=True)
         tracers.add_span_processor(export.CountingProcessor(export.GuardedExporter(exporter, redactor)))
     trace.set_tracer_provider(tracers)
+    fork.renewing(tracers, meters)
     if log_exporters:
         sdk._init_logging(log_exporters, resource, setup_logging_handler=False)
     return tracers, meters
@@ -103,8 +104,7 @@ def _resource(auto_version: str | None) -> Resource:
     }
     if auto_version:
         attributes["telemetry.auto.version"] = auto_version
-    given = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    if f"{semconv.SERVICE_INSTANCE_ID}=" not in given:
+    if not fork.instance_id_given():
         # Not through the environment: child processes would inherit it, and the cumulative
         # metrics of two processes would become one series.
         attributes[semconv.SERVICE_INSTANCE_ID] = str(uuid.uuid4())

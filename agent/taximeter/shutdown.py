@@ -38,6 +38,13 @@ def install(*flushes: Flush) -> None:
         _chain(signal.SIGTERM)
 
 
+def renew() -> None:
+    """Make a forked process run its own last export."""
+    global _owner, _deadline  # noqa: PLW0603
+    _owner = os.getpid()
+    _deadline = None
+
+
 def flush() -> bool:
     """Export what there is, in at most the configured time; whether all of it went out."""
     global _deadline  # noqa: PLW0603

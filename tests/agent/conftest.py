@@ -38,7 +38,15 @@ class Service:
     """``tests.agent.service`` or another app under ``opentelemetry-instrument`` and uvicorn."""
 
     def __init__(
-        self, app: str, receiver: Receiver, provider: Provider, log: Path, environment: dict[str, str]
+        self,
+        app: str,
+        receiver: Receiver,
+        provider: Provider,
+        environment: dict[str, str],
+        *,
+        log: Path,
+        server: tuple[str, ...] = ("uvicorn", "--log-level", "warning", "--port", "{port}"),
+        launcher: tuple[str, ...] = ("opentelemetry-instrument",),
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -49,14 +57,9 @@ class Service:
         self._output = log.open("w")
         self.process = subprocess.Popen(
             [
-                *(str(BIN / "opentelemetry-instrument"), sys.executable, "-m", "uvicorn"),
-                *(
-                    app if ":" in app else f"tests.agent.{app}:app",
-                    "--port",
-                    str(self.port),
-                    "--log-level",
-                    "warning",
-                ),
+                *(*(str(BIN / name) for name in launcher), sys.executable, "-m"),
+                *(word.replace("{port}", str(self.port)) for word in server),
+                app if ":" in app else f"tests.agent.{app}:app",
             ],
             cwd=ROOT,
             env=clean
@@ -126,9 +129,10 @@ def start(
     """Starts services; whatever still runs at the end is stopped."""
     running: list[Service] = []
 
-    def starting(app: str = "service", **environment: str) -> Service:
+    def starting(app: str = "service", server: tuple[str, ...] = (), **environment: str) -> Service:
         log = tmp_path_factory.mktemp("service") / "log.txt"
-        service = Service(app, receiver, provider, log, environment)
+        how = {"server": server} if server else {}
+        service = Service(app, receiver, provider, environment, log=log, **how)
         running.append(service)
         return service.wait()
 
