@@ -2,12 +2,13 @@
 #   make demo     the main job, end to end, on embedded parts (no Docker, no root, no account)
 #   make test     every test (as root on Debian it installs Prometheus, Alertmanager and Chromium first)
 #   make check    formatting, lint, types, layers (no test), under 90 seconds
+#   make prove-account    10,000 requests, 200 at once, in every shape: each account against a tally
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format system-packages clean
+.PHONY: help demo test prove-account check format system-packages clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -17,6 +18,10 @@ demo: .venv/demo.stamp
 
 test: .venv/dev.stamp system-packages
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+prove-account: .venv/dev.stamp
+	@mkdir -p docs/results
+	SOAK_REQUESTS=10000 SOAK_CONCURRENT=200 $(BIN)/python -m pytest -q -s tests/agent/test_account_soak.py
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .

@@ -13,9 +13,9 @@ get a span and are counted here, timed until their results have been read.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from functools import cache
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import cache, wraps
 from typing import Any
 
 from opentelemetry import trace
@@ -193,11 +193,13 @@ def _wrap_streaming(psycopg: Any) -> None:
 
         return wrapped
 
-    def async_generator(method: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
+    def async_generator(method: Callable[..., AsyncGenerator[Any]]) -> Callable[..., AsyncIterator[Any]]:
         async def wrapped(self: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             with _sent(self, args, kwargs):
-                async for row in method(self, *args, **kwargs):
-                    yield row
+                # Closed with its consumer, not by the garbage collector: the connection is busy until then.
+                async with aclosing(method(self, *args, **kwargs)) as rows:
+                    async for row in rows:
+                        yield row
 
         return wrapped
 
@@ -240,7 +242,8 @@ def _wrap_streaming(psycopg: Any) -> None:
         (psycopg.AsyncCursor, "copy", async_manager),
         (psycopg.AsyncServerCursor, "execute", async_function),
     ):
-        setattr(owner, name, wrap(getattr(owner, name)))
+        method = getattr(owner, name)
+        setattr(owner, name, wraps(method)(wrap(method)))
 
 
 def _wrap_type_lookups(psycopg: Any) -> None:

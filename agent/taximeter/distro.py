@@ -42,6 +42,7 @@ from taximeter import (
     sdk,
     settings,
     shutdown,
+    threads,
 )
 
 logger = guard.logger
@@ -143,6 +144,7 @@ class TaximeterConfigurator(_OTelSDKConfigurator):
             shutdown.install(tracers.force_flush, provider.force_flush)
         try:
             meters.install(metrics.get_meter("taximeter", __version__))
+            threads.install()
             if os.environ.get("TAXIMETER_PRICES_FILE"):
                 _prices()  # a bad file is told at the start
         except Exception as error:

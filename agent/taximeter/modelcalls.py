@@ -29,6 +29,7 @@ from taximeter import usage as usages
 WRITTEN_FOR: Final = ("1.3b",)  # versions of opentelemetry-util-genai
 _CALL: Final = create_key("taximeter.model_call")
 _UNKNOWN: Final = "unknown"
+_ABORTED: Final = "aborted"
 
 
 class ModelCall:
@@ -105,7 +106,7 @@ def _wrap(cls: Any, data: str, pricer: _Pricer, *, embedding: bool) -> None:
             guard.caught("modelcalls.name", failure)
         finish(self, error)
         try:
-            pricer.finish(self, getattr(self, data), failed=error is not None, embedding=embedding)
+            pricer.finish(self, getattr(self, data), error, embedding=embedding)
         except Exception as failure:
             guard.caught("modelcalls.finish", failure)
 
@@ -132,7 +133,7 @@ class _Pricer:
             data.provider_name = provider
             invocation.span.set_attribute(semconv.GEN_AI_PROVIDER_NAME, provider)
 
-    def finish(self, invocation: Any, data: Any, *, failed: bool, embedding: bool) -> None:
+    def finish(self, invocation: Any, data: Any, error: Any, *, embedding: bool) -> None:
         call: ModelCall | None = getattr(invocation, "_taximeter_call", None)
         instruments = meters.get()
         if call is None or instruments is None:
@@ -149,7 +150,10 @@ class _Pricer:
         cost, reason = self._price(provider, data, usage, reading, invocation.attributes)
         used = any(usage)
         attributes: dict[str, Any] = {semconv.MODEL_ATTEMPTS: call.attempts}
-        unpriced = cost is None and (used or not failed)
+        aborted = _aborted(invocation, data, error, used=used)
+        unpriced = aborted or (cost is None and (used or error is None))
+        if aborted:  # a cost is then that of the part whose usage was told
+            reason = _ABORTED
         if cost is not None:
             attributes[semconv.GEN_AI_USAGE_COST_AMOUNT] = cost
             attributes[semconv.GEN_AI_USAGE_COST_CURRENCY] = "USD"
@@ -157,7 +161,7 @@ class _Pricer:
             instruments.operation_cost.record(
                 cost, invocation._get_metric_attributes(), context=invocation._span_context
             )
-        elif unpriced:
+        if unpriced:
             self._tell(provider, payer.model, reason)
             instruments.unpriced.add(
                 1,
@@ -211,6 +215,20 @@ class _Pricer:
             "prices under the provider %r in TAXIMETER_PRICES_FILE.",
             *(provider, provider, provider),
         )
+
+
+def _aborted(invocation: Any, data: Any, error: Any, *, used: bool) -> bool:
+    """Whether the answer was broken off: the provider charges for it and never says how much.
+
+    A guest left, the handler raised or stopped reading, or the call was cancelled in flight.
+    """
+    if getattr(invocation, "_request_stream", None):
+        # Anthropic tells usage when a stream begins, others when it ends.
+        told_early = getattr(invocation, "_provider", None) == "anthropic"
+        finished = bool(data.response_finish_reasons) or (used and error is None and not told_early)
+        return not finished
+    cause = getattr(error, "exception", None)
+    return not used and cause is not None and not isinstance(cause, Exception)  # cancelled
 
 
 def _told(data: Any, *, embedding: bool) -> pricing.Usage:

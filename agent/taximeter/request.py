@@ -9,8 +9,8 @@ telemetry keeps silent where it finds that middleware. This module sits on both 
 * the middleware's duration histogram is replaced by one that records that same duration;
 * a mounted, separately instrumented app is passed through: it would count the request twice.
 
-Requests by route are thus ``http.server.request.duration``'s count. Websockets have a span
-but no account.
+Requests by route are thus ``http.server.request.duration``'s count. A websocket has an account for
+as long as it is open: what it causes reaches the metrics at once, and its span when it closes.
 """
 
 from __future__ import annotations
@@ -82,6 +82,9 @@ class AccountMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and _ACCOUNT not in scope:
+            await self._socket(scope, receive, send)
+            return
         if scope["type"] != "http" or _ACCOUNT in scope:
             await self.app(scope, receive, send)
             return
@@ -98,6 +101,23 @@ class AccountMiddleware:
         finally:
             accounts.current.reset(token)
             exchange.settle()
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        account = scope[_ACCOUNT] = accounts.Account()
+        account.route = scope.get(_ROUTE)
+        if (instruments := meters.get()) is not None:
+            account.late = instruments.record
+        span = trace.get_current_span()
+        token = accounts.current.set(account)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            accounts.current.reset(token)
+            try:
+                if span.is_recording():
+                    span.set_attributes(meters.span_attributes(account))
+            except Exception as error:
+                guard.caught("request.socket", error)
 
 
 class _Exchange:

@@ -2,13 +2,16 @@
 
 Usage is fixed, so that a test can compute money by hand: see the constants. A model called
 ``flaky`` is refused once before it answers; ``broken`` is always refused. ``parrot`` answers
-with what it was sent, and ``echo`` quotes it in its refusal.
+with what it was sent, and ``echo`` quotes it in its refusal; ``slow`` streams until its reader
+leaves; ``hangs`` answers after a second.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +32,7 @@ RESPONSE = {
     "output_tokens_details": {"reasoning_tokens": 0},
 }
 EMBEDDING_TOKENS = 10
+CHAT_INPUT = 1000
 #: Anthropic's input_tokens excludes what was read from and written to the cache.
 MESSAGE = {
     "input_tokens": 300,
@@ -43,6 +47,8 @@ class Provider:
 
     def __init__(self) -> None:
         self.ledger: Counter[str] = Counter()
+        self.tokens: Counter[str] = Counter()  # of input, by x-key
+        self.attempts: Counter[str] = Counter()  # by x-key
         self._refused: set[str] = set()
         provider = self
 
@@ -76,6 +82,7 @@ class Provider:
         model = body["model"]
         self.ledger["attempts"] += 1
         key = handler.headers.get("x-key", model)
+        self.attempts[key] += 1
         if model == "broken" or (model == "flaky" and key not in self._refused):
             self._refused.add(key)
             _send(handler, 500, {"error": {"message": "try again", "type": "server_error"}})
@@ -84,6 +91,9 @@ class Provider:
             _send(handler, 400, {"error": {"message": json.dumps(body), "type": "invalid_request_error"}})
             return
         self.ledger[handler.path] += 1
+        self.tokens[key] += _input_tokens(handler.path)
+        if model == "hangs":
+            time.sleep(1)
         stream = body.get("stream", False)
         if handler.path == "/v1/embeddings":
             data = [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}]
@@ -91,18 +101,39 @@ class Provider:
             _send(handler, 200, {"object": "list", "model": model, "data": data, "usage": usage})
         elif handler.path == "/v1/chat/completions":
             if stream:
-                _stream(handler, _chat_events(model, body))
+                _stream(handler, _endless(_chat_events(model, body), model, 0))
             else:
                 _send(handler, 200, _chat(model, json.dumps(body) if model == "parrot" else "Hello"))
         elif handler.path == "/v1/responses":
             _send(handler, 200, _response(model))
         elif handler.path == "/v1/messages":
             if stream:
-                _stream(handler, _message_events(model))
+                _stream(handler, _endless(_message_events(model), model, 2))
             else:
                 _send(handler, 200, _message(model, "Hello"))
         else:
             _send(handler, 404, {"error": {"message": handler.path}})
+
+
+def _input_tokens(path: str) -> int:
+    return {
+        "/v1/embeddings": EMBEDDING_TOKENS,
+        "/v1/chat/completions": CHAT_INPUT,
+        "/v1/responses": 500,
+        "/v1/messages": 2800,
+    }.get(path, 0)
+
+
+def _endless(events: Iterable[str], model: str, repeated: int) -> Iterable[str]:
+    """The stream as it is, or, of the slow model, its beginning and then one event for ever."""
+    if model != "slow":
+        yield from events
+        return
+    begun = list(itertools.islice(events, repeated + 1))
+    yield from begun
+    for _ in range(1000):
+        time.sleep(0.05)
+        yield begun[-1]
 
 
 def _send(handler: BaseHTTPRequestHandler, status: int, body: dict[str, Any]) -> None:
@@ -111,8 +142,11 @@ def _send(handler: BaseHTTPRequestHandler, status: int, body: dict[str, Any]) ->
     handler.send_header("content-type", "application/json")
     handler.send_header("content-length", str(len(data)))
     handler.send_header("retry-after-ms", "1")
-    handler.end_headers()
-    handler.wfile.write(data)
+    try:
+        handler.end_headers()
+        handler.wfile.write(data)
+    except OSError:
+        handler.close_connection = True  # the caller left
 
 
 def _stream(handler: BaseHTTPRequestHandler, events: Iterable[str]) -> None:
@@ -120,10 +154,13 @@ def _stream(handler: BaseHTTPRequestHandler, events: Iterable[str]) -> None:
     handler.send_header("content-type", "text/event-stream")
     handler.send_header("connection", "close")
     handler.end_headers()
-    for event in events:
-        handler.wfile.write(event.encode())
-        handler.wfile.flush()
     handler.close_connection = True
+    try:
+        for event in events:
+            handler.wfile.write(event.encode())
+            handler.wfile.flush()
+    except OSError:
+        return  # the reader left
 
 
 def _chat(model: str, answer: str) -> dict[str, Any]:
