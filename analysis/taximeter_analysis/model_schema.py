@@ -1,7 +1,8 @@
-"""The report's JSON Schema, rendered from the dataclasses of :mod:`taximeter_analysis.model`.
+"""The JSON Schemas of what the commands print, rendered from the dataclasses of their models.
 
-One source: a field's type and the text beside it. The committed ``report.schema.json`` is this
-module's output (``python -m taximeter_analysis.model_schema``), and a test fails when it drifts.
+One source: a field's type and the text beside it. The committed ``report.schema.json`` and
+``compare.schema.json`` are this module's output (``python -m taximeter_analysis.model_schema``), and
+a test fails when they drift.
 """
 
 from __future__ import annotations
@@ -12,23 +13,25 @@ import json
 import sys
 import types
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from taximeter_analysis.compare.model import Comparison
 from taximeter_analysis.model import SCHEMA_VERSION, Report
 
 COMMITTED = Path(__file__).with_name("report.schema.json")
+COMPARE_COMMITTED = Path(__file__).with_name("compare.schema.json")
 
 _SIMPLE = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 
 
-def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of `Report.to_dict`."""
+def schema(kind: type = Report, title: str = "taximeter report --format json") -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of ``kind.to_dict``: of `Report`, or of another versioned model."""
     definitions: dict[str, Any] = {}
-    reference = _of(Report, definitions)
-    definitions["Report"]["properties"]["schema_version"] = {"const": SCHEMA_VERSION}
+    reference = _of(kind, definitions)
+    definitions[kind.__name__]["properties"]["schema_version"] = {"const": SCHEMA_VERSION}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "taximeter report --format json",
+        "title": title,
         "description": "Times are seconds, instants Unix seconds, money USD. null: not known, not 0.",
         **reference,
         "$defs": dict(sorted(definitions.items())),
@@ -38,6 +41,12 @@ def schema() -> dict[str, Any]:
 def text() -> str:
     """The schema as committed."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def compare_text() -> str:
+    """The schema of `Comparison` as committed."""
+    found = schema(Comparison, "taximeter compare --format json")
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
 
 def _of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
@@ -51,8 +60,8 @@ def _of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"anyOf": options}
     if get_origin(kind) is tuple:
         return {"type": "array", "items": _of(get_args(kind)[0], definitions)}
-    if kind in _SIMPLE:
-        return {"type": _SIMPLE[kind]}
+    if kind in _SIMPLE or get_origin(kind) is Literal:
+        return {"type": _SIMPLE[kind]} if kind in _SIMPLE else {"enum": list(get_args(kind))}
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise TypeError(f"{kind!r} is not in the report's data model: add it to model_schema._SIMPLE")
     if kind.__name__ not in definitions:
@@ -71,4 +80,5 @@ def _of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     COMMITTED.write_text(text(), encoding="utf-8")
-    sys.stdout.write(f"written: {COMMITTED.name}\n")
+    COMPARE_COMMITTED.write_text(compare_text(), encoding="utf-8")
+    sys.stdout.write(f"written: {COMMITTED.name}, {COMPARE_COMMITTED.name}\n")

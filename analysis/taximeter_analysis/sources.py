@@ -8,7 +8,9 @@ the service. Also the options that choose a store and a window, for all commands
 from __future__ import annotations
 
 import argparse
+import glob
 import os
+import re
 from pathlib import Path
 
 from taximeter_analysis.model import Report
@@ -61,7 +63,22 @@ def read_runs(text: str, now: float, blocks: int = 1) -> list[Report]:
         ValueError: something in it that cannot be understood, or no saved report.
         StoreError: a store that cannot be read.
     """
-    return [found for part in text.split(",") for found in _read(part.strip(), now, blocks)]
+    parts = [name for part in text.split(",") for name in _expanded(part.strip())]
+    return [found for part in parts for found in _read(part, now, blocks)]
+
+
+def _expanded(part: str) -> list[str]:
+    """The files that a pattern names, in order of their numbers: A-2.json before A-10.json."""
+    if not any(letter in part for letter in "*?") or Path(part.partition("@")[0]).exists():
+        return [part]
+
+    def order(path: str) -> list[int | str]:
+        return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", path)]
+
+    found = sorted(glob.glob(part), key=order)  # noqa: PTH207  (the pattern may be absolute)
+    if not found:
+        raise ValueError(f"{part}: no such file; check the pattern")
+    return found
 
 
 def _read(part: str, now: float, blocks: int) -> list[Report]:

@@ -38,6 +38,11 @@ COMMANDS = {
         "analysis",
         "check a performance budget (the gate for CI), or suggest one",
     ),
+    "compare": Command(
+        "taximeter_analysis.compare.command",
+        "analysis",
+        "what changed between two windows, versions, runs or saved reports",
+    ),
     "report": Command(
         "taximeter_analysis.command",
         "analysis",

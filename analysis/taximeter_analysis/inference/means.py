@@ -44,6 +44,12 @@ def share_of(part: float, whole: int) -> Mean:
     return Mean(whole, part / whole, math.sqrt(guess * (1 - guess)))
 
 
+def freedom(one: Mean, other: Mean) -> float:
+    """Welch and Satterthwaite's degrees of freedom of a difference; infinite without any spread."""
+    spread = sum(side.error**4 / (side.count - 1) for side in (one, other) if side.error > 0)
+    return math.hypot(one.error, other.error) ** 4 / spread if spread else math.inf
+
+
 @dataclass(frozen=True)
 class MeanShift:
     """``after - before`` and ``after / before`` with their bounds (None: before is 0)."""
@@ -75,14 +81,14 @@ def shift(before: Mean, after: Mean, allowed: float = 0.0, confidence: float = 0
             1.0 if difference >= 0 else 0.0,
             0.0,
         )
-    freedom = error**4 / sum(side.error**4 / (side.count - 1) for side in (before, after) if side.error > 0)
-    p_higher = 1.0 - t_cdf(difference / error, freedom)
+    degrees = freedom(before, after)
+    p_higher = 1.0 - t_cdf(difference / error, degrees)
     low = high = None
     if ratio is not None and after.mean > 0:
-        width = t_quantile(confidence, freedom) * math.hypot(
+        width = t_quantile(confidence, degrees) * math.hypot(
             before.error / before.mean, after.error / after.mean
         )
         low, high = ratio * math.exp(-width), ratio * math.exp(width)
     elif ratio is not None:
-        low, high = 0.0, t_quantile(confidence, freedom) * error / before.mean
+        low, high = 0.0, t_quantile(confidence, degrees) * error / before.mean
     return MeanShift(difference, ratio, low, high, p_higher, 1.0 - p_higher, error)

@@ -19,6 +19,7 @@ from taximeter_analysis.model import Ranked
 #: Each bound of an interval holds with this confidence.
 CONFIDENCE = 0.95
 
+_LEAST = 1e-9  # a nanosecond: nothing is measured more finely, and it has a logarithm
 _SIGMAS = 5.0
 _MOST = 100
 
@@ -119,59 +120,42 @@ def shift(
     before: Ranked, after: Ranked, allowed: float = 0.0, confidence: float = CONFIDENCE
 ) -> QuantileShift:
     """Compare two quantiles. ``allowed``: only what is beyond this relative increase counts as higher."""
-    firsts, seconds = weights(before), weights(after)
-    reached, p_not_higher = 0.0, 0.0
-    index = 0
-    scale = 1.0 + allowed
-    for value, weight in zip(before.values, firsts, strict=True):
-        while index < len(seconds) and after.values[index] <= value * scale:
-            reached += seconds[index]
-            index += 1
-        p_not_higher += weight * reached
-    below, index, p_not_lower = 0.0, 0, 0.0
-    for value, weight in zip(before.values, firsts, strict=True):
-        while index < len(seconds) and after.values[index] < value:
-            below += seconds[index]
-            index += 1
-        p_not_lower += weight * (1.0 - below)
-    center = _log(estimate(after)) - _log(estimate(before))
-    one, other = _spread(before, firsts), _spread(after, seconds)
-    low, high = _ratio_bounds(before, firsts, after, seconds, confidence)
     return QuantileShift(
-        math.exp(center), low, high, min(1.0, p_not_higher), min(1.0, p_not_lower), math.hypot(one, other)
+        ratio=estimate(after) / max(estimate(before), _LEAST),
+        low=_ratio_reached(before, after, 1 - confidence),
+        high=_ratio_reached(before, after, confidence),
+        p_not_higher=_at_most(before, after, 1.0 + allowed),
+        p_not_lower=_at_most(after, before, 1.0),
+        error=math.hypot(_spread(before), _spread(after)),
     )
 
 
-def _log(value: float) -> float:
-    return math.log(max(value, 1e-9))
+def _at_most(before: Ranked, after: Ranked, scale: float) -> float:
+    """How often ``after <= before * scale``, over all pairs of bootstrapped quantiles."""
+    seconds = weights(after)
+    chance, reached, index = 0.0, 0.0, 0
+    for value, weight in zip(before.values, weights(before), strict=True):
+        while index < len(seconds) and after.values[index] <= value * scale:
+            reached += seconds[index]
+            index += 1
+        chance += weight * reached
+    return min(1.0, chance)
 
 
-def _spread(sample: Ranked, chances: Sequence[float]) -> float:
-    logs = [_log(value) for value in sample.values]
+def _ratio_reached(before: Ranked, after: Ranked, share: float) -> float:
+    """The ratio that this share of the bootstrapped ratios stays within, to four figures, by bisection."""
+    low = math.log(max(after.values[0], _LEAST) / max(before.values[-1], _LEAST)) - 1e-4
+    high = math.log(max(after.values[-1], _LEAST) / max(before.values[0], _LEAST)) + 1e-4
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _at_most(before, after, math.exp(middle)) < share else (low, middle)
+    return math.exp(high if share > 0.5 else low)
+
+
+def _spread(sample: Ranked) -> float:
+    """The standard deviation of the logarithm of the bootstrapped quantile."""
+    logs, chances = [math.log(max(value, _LEAST)) for value in sample.values], weights(sample)
     mean = math.fsum(chance * value for chance, value in zip(chances, logs, strict=True))
     return math.sqrt(
         math.fsum(chance * (value - mean) ** 2 for chance, value in zip(chances, logs, strict=True))
     )
-
-
-def _ratio_bounds(
-    before: Ranked, firsts: Sequence[float], after: Ranked, seconds: Sequence[float], confidence: float
-) -> tuple[float, float]:
-    """Percentiles of the bootstrapped ratio, each bound holding with ``confidence``."""
-    pairs = sorted(
-        (max(b, 1e-9) / max(a, 1e-9), wa * wb)
-        for a, wa in zip(before.values, firsts, strict=True)
-        if wa > 1e-7
-        for b, wb in zip(after.values, seconds, strict=True)
-        if wb > 1e-7
-    )
-    total = math.fsum(weight for _, weight in pairs)
-    low, high, running = pairs[0][0], pairs[-1][0], 0.0
-    for ratio, weight in pairs:
-        running += weight
-        if running <= (1 - confidence) * total:
-            low = ratio
-        if running >= confidence * total:
-            high = ratio
-            break
-    return low, high
