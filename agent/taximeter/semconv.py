@@ -97,6 +97,11 @@ SAMPLING_POLICY: Final = "taximeter.sampling.policy"  # the policy that kept the
 SAMPLING_ADJUSTED_COUNT: Final = "taximeter.sampling.adjusted_count"  # traces this one stands for
 SAMPLING_KEPT: Final = "taximeter.sampling.kept"  # bool, in a dry run: what would have happened
 
+# --- Money that the collector adds to spans that came without (outside the cost convention) ---
+COLLECTOR_COST_AMOUNT: Final = "taximeter.cost.amount"  # double
+COLLECTOR_COST_CURRENCY: Final = "taximeter.cost.currency"  # "USD"
+COLLECTOR_COST_UNPRICED: Final = "taximeter.cost.unpriced"  # why there is no amount
+
 # --- Labels of our own ----------------------------------------------------------------
 CACHE: Final = "taximeter.cache"  # name of one of the service's caches, on cache counters
 HOOK: Final = "taximeter.hook"  # where in the agent a failure happened

@@ -29,6 +29,8 @@ from taximeter_collector.listen import HttpServer, Scope, bind, page
 from taximeter_collector.log import Log
 from taximeter_collector.memory import MemoryLimiter, resident_bytes
 from taximeter_collector.own_metrics import OwnMetrics
+from taximeter_collector.process.chain import Chain
+from taximeter_collector.process.make import CHANGING, make_processor
 from taximeter_collector.process.policies import build as build_policies
 from taximeter_collector.process.stage import TailSamplingStage
 from taximeter_collector.process.tail_sampling import build as build_sampler
@@ -176,6 +178,7 @@ class Service:
             kept=kept,
             sampler=build_sampler(sampler.values, policies),
             own=self._own,
+            chain=self._chain(pipeline, before_sampling=True),
         )
 
     def _pump(self, pipeline: Pipeline, exporter: str) -> Pump:
@@ -199,8 +202,18 @@ class Service:
             backoff=Backoff.of(retry) if retry else LOCAL_BACKOFF,
             dead_letters=DeadLetters(self._directory.path, pipeline.signal, pipeline.id, exporter),
             own=self._own,
+            chain=self._chain(pipeline, before_sampling=False),
             **batching,
         )
+
+    def _chain(self, pipeline: Pipeline, *, before_sampling: bool) -> Chain:
+        """The processors that change requests; those named before tail_sampling run before it."""
+        components = [self._config.processors[name] for name in pipeline.processors]
+        kinds = [component.type for component in components]
+        split = kinds.index("tail_sampling") if "tail_sampling" in kinds else 0
+        chosen = components[:split] if before_sampling else components[split:]
+        made = [make_processor(c) for c in chosen if c.type in CHANGING]
+        return Chain(made, SIGNALS[pipeline.signal])
 
     def _processor(self, pipeline: Pipeline, kind: str) -> Component | None:
         for name in pipeline.processors:

@@ -23,9 +23,11 @@ from taximeter_collector.log import Log, Row
 from taximeter_collector.memory import resident_bytes
 from taximeter_collector.own_metrics import OwnMetrics
 from taximeter_collector.process import raw
+from taximeter_collector.process.chain import Chain
 from taximeter_collector.process.policies import build
 from taximeter_collector.process.stage import TailSamplingStage
 from taximeter_collector.process.tail_sampling import Decided, Late, Sampler
+from taximeter_collector.signals import SIGNALS
 from tests.collector.support import (
     GrpcBackend,
     backend_exporter,
@@ -317,7 +319,8 @@ class Run:
         self.kept.register(["out"])
         self.stage = TailSamplingStage(
             "tail", "traces", source=self.source, sources={"otlp"}, kept=self.kept,
-            sampler=sampler(*names, wait_s=1), own=OwnMetrics(), clock=now,
+            sampler=sampler(*names, wait_s=1), own=OwnMetrics(), chain=Chain([], SIGNALS["traces"]),
+            clock=now,
         )  # fmt: skip
         self.source.start()
         self.kept.start()

@@ -5,6 +5,7 @@ Where a default differs from the official collector's, the line says why.
 
 from __future__ import annotations
 
+from taximeter_collector.config.actions import ATTRIBUTES, PRICING, RESOURCE
 from taximeter_collector.config.fields import (
     Key,
     Section,
@@ -135,6 +136,9 @@ RECEIVERS: dict[str, Section] = {
 }  # fmt: skip
 
 PROCESSORS: dict[str, Section] = {
+    "attributes": ATTRIBUTES,
+    "pricing": PRICING,
+    "resource": RESOURCE,
     "tail_sampling": TAIL_SAMPLING,
     "batch": Section(
         {
@@ -225,6 +229,8 @@ REQUIRED = {
     "span_store": ("directory",),
     "otlp_grpc": ("endpoint",),
     "tail_sampling": ("policies",),
+    "attributes": ("actions",),
+    "resource": ("attributes",),
 }
 
 KINDS: dict[str, dict[str, Section]] = {

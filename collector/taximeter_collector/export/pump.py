@@ -19,6 +19,7 @@ from taximeter_collector.export.base import Backoff, Exporter, Origin, Permanent
 from taximeter_collector.export.dead_letters import DeadLetters
 from taximeter_collector.log import Batch, Log, Row
 from taximeter_collector.own_metrics import OwnMetrics
+from taximeter_collector.process.chain import Chain
 
 _logger = logging.getLogger(__name__)
 _REMIND_S = 60.0
@@ -37,6 +38,7 @@ class Pump:
         backoff: Backoff,
         dead_letters: DeadLetters,
         own: OwnMetrics,
+        chain: Chain,
         linger_s: float | None = None,
         enough_items: int = 0,
         max_items: int = 0,
@@ -46,6 +48,7 @@ class Pump:
         self.exporter = exporter
         self._log, self._origin, self._sources = log, origin, sources
         self._backoff, self._dead_letters, self._own = backoff, dead_letters, own
+        self._chain = chain
         self._linger_s = exporter.linger_s if linger_s is None else linger_s
         self._enough_items = enough_items or exporter.max_items
         self._max_items = min(max_items or exporter.max_items, exporter.max_items)
@@ -93,6 +96,8 @@ class Pump:
                 self.position, self.exporter.max_bytes, self._max_items, self._sources
             )
             self._behind = batch.last < last
+            if self._chain:
+                batch = await asyncio.to_thread(self._chain.batch, batch)
             if batch.rows and not await self._deliver(batch):
                 return
             await self._done(batch.last)

@@ -193,12 +193,11 @@ class Expensive(Policy):
     def __init__(self, name: str, values: Mapping[str, Any]) -> None:
         super().__init__(name)
         self._least = values["min_usd"]
-        self._needle = semconv.GEN_AI_USAGE_COST_AMOUNT.encode()
 
     def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
-        if self._needle in raw.span:
+        if b".cost.amount" in raw.span:
             for pair in Span.FromString(raw.span).attributes:
-                if pair.key == semconv.GEN_AI_USAGE_COST_AMOUNT:
+                if pair.key in (semconv.GEN_AI_USAGE_COST_AMOUNT, semconv.COLLECTOR_COST_AMOUNT):
                     facts.money += pair.value.double_value or float(pair.value.int_value)
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:

@@ -27,6 +27,7 @@ from taximeter_collector.errors import Refusal
 from taximeter_collector.log import Batch, Log
 from taximeter_collector.own_metrics import OwnMetrics
 from taximeter_collector.process import raw
+from taximeter_collector.process.chain import Chain
 from taximeter_collector.process.tail_sampling import Decided, Decision, Late, Sampler
 
 _logger = logging.getLogger(__name__)
@@ -53,12 +54,13 @@ class TailSamplingStage:
         kept: Log,
         sampler: Sampler,
         own: OwnMetrics,
+        chain: Chain,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.cursor = f"{pipeline}|{name}"
         self.name, self._pipeline = name, pipeline
         self._source, self._sources, self._kept, self._sampler = source, sources, kept, sampler
-        self._own, self._clock = own, clock
+        self._own, self._chain, self._clock = own, chain, clock
         self._draining = asyncio.Event()
         self._position = source.position(self.cursor)
         sampler.seen = self._position
@@ -92,7 +94,7 @@ class TailSamplingStage:
     def _take(self, batch: Batch) -> list[Decided | Late]:
         found: list[Decided | Late] = []
         for row in batch.rows:
-            found += self._sampler.take(row)
+            found += self._sampler.take(self._chain.row(row))
         self._sampler.seen = max(self._sampler.seen, batch.last)
         return found
 
@@ -125,7 +127,7 @@ class TailSamplingStage:
         seqs = {seq for o in decided if o.trace_id in wanted for seq in o.seqs}
         spans: dict[bytes, list[raw.RawSpan]] = {trace_id: [] for trace_id in wanted}
         for row in await self._source.rows(seqs):
-            for part in raw.spans(row.payload):
+            for part in raw.spans(self._chain.row(row).payload):
                 if part.trace_id in spans and row.seq <= wanted[part.trace_id].at_seq:
                     spans[part.trace_id].append(part)
         for group in _grouped(outcomes, spans):

@@ -78,6 +78,7 @@ SPAN_COLUMNS: Promotion = {
     names.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS: ("ai_reasoning_tokens", _integer),
     names.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: ("ai_first_chunk_s", _real),
     names.GEN_AI_USAGE_COST_AMOUNT: ("cost_usd", _real),
+    names.COLLECTOR_COST_AMOUNT: ("cost_usd", _real),
     names.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS: ("ai_cache_write_tokens", _integer),
     "http.method": ("http_method", _text),
     "http.status_code": ("http_status", _status),
