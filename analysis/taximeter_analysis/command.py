@@ -16,12 +16,12 @@ from pathlib import Path
 from rich.console import Console
 
 from taximeter_analysis import render
-from taximeter_analysis.findings import MIN_REPEATS
 from taximeter_analysis.model import Report
 from taximeter_analysis.report import SLOW_S, TOP, report
 from taximeter_analysis.sources import add_selection, filters_of
 from taximeter_analysis.store import NoStore, NothingToReport, StoreError, open_store
 from taximeter_analysis.window import parse_duration
+from taximeter_collector.store.schema import MIN_REPEATS
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -59,7 +59,7 @@ def waterfall(store: Store) -> Waterfall | None:
     """The longest request's trace, span by span; None when no request was selected."""
     longest = store.rows(
         f"SELECT trace_hi, trace_lo, start_ns, duration_s, {LABEL} FROM req "
-        "ORDER BY duration_ns DESC, rid LIMIT 1"
+        "ORDER BY duration_ns DESC, start_ns, trace_hi, trace_lo LIMIT 1"
     )
     if not longest:
         return None

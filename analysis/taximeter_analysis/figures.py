@@ -22,6 +22,7 @@ from taximeter_analysis.model import (
     Usage,
 )
 from taximeter_analysis.ranks import by_route
+from taximeter_analysis.selection import CHOSEN, IN_WINDOW
 from taximeter_analysis.store import Store
 
 NO_ROUTE = "(no route)"
@@ -159,7 +160,7 @@ def models(store: Store) -> tuple[ModelUsage, ...]:
         SELECT model, ai_provider, coalesce(ai_operation, 'other'), count(*), count(*) FILTER (failed),
             sum(input_tokens), sum(output_tokens), sum(cached_tokens), fsum(cost_usd),
             count(*) FILTER (cost_usd IS NULL AND NOT failed), {_quantiles_sql("duration_ns")}
-        FROM calls WHERE family <> 'db' GROUP BY 1, 2, 3
+        FROM calls WHERE family IN ('model', 'embedding', 'priced') GROUP BY 1, 2, 3
         ORDER BY fsum(cost_usd) DESC NULLS LAST, count(*) DESC, 1, 2, 3
         """
     )
@@ -168,20 +169,19 @@ def models(store: Store) -> tuple[ModelUsage, ...]:
 
 def span_totals(store: Store) -> SpanTotals:
     """The totals counted a second time, from spans alone."""
-    requests = store.rows(
-        "SELECT count(*) FROM picked SEMI JOIN (SELECT * FROM spans WHERE kind = 'server') "
-        "USING (trace_hi, trace_lo, span_id)"
-    )[0][0]
+    requests = store.rows(f"SELECT count(*) FROM spans WHERE kind = 'server' AND {IN_WINDOW} AND {CHOSEN}")[
+        0
+    ][0]
     row = store.rows(
         """
         SELECT count(*) FILTER (family = 'db'), count(*) FILTER (family = 'model'),
             count(*) FILTER (family = 'embedding'), coalesce(sum(input_tokens), 0),
             coalesce(sum(output_tokens), 0), coalesce(sum(cached_tokens), 0),
             coalesce(fsum(cost_usd), 0),
-            count(*) FILTER (family = 'db' AND rid IS NULL),
-            count(*) FILTER (family = 'model' AND rid IS NULL),
-            count(*) FILTER (family = 'embedding' AND rid IS NULL),
-            coalesce(fsum(cost_usd) FILTER (rid IS NULL), 0)
+            count(*) FILTER (family = 'db' AND owner_id IS NULL),
+            count(*) FILTER (family = 'model' AND owner_id IS NULL),
+            count(*) FILTER (family = 'embedding' AND owner_id IS NULL),
+            coalesce(fsum(cost_usd) FILTER (owner_id IS NULL), 0)
         FROM calls
         """
     )[0]

@@ -10,8 +10,7 @@ from typing import Any
 from taximeter_analysis.figures import LABEL, split_of
 from taximeter_analysis.model import Repeated, RepeatedStatements, Slow, SlowQuery, SlowRequest
 from taximeter_analysis.store import Store
-
-MIN_REPEATS = 5
+from taximeter_collector.store.schema import MIN_REPEATS
 
 
 def hex_trace(high: int, low: int) -> str:
@@ -25,19 +24,19 @@ def slow(store: Store, threshold_s: float, top: int) -> Slow:
         f"""
         SELECT trace_hi, trace_lo, service, {LABEL}, start_ns / 1e9, duration_s, status, failed, tenant,
             split_db_s, split_model_s, db_calls, model_calls, cost_usd, count(*) OVER ()
-        FROM req WHERE duration_s >= ? ORDER BY duration_ns DESC, rid LIMIT ?
+        FROM req WHERE duration_s >= ? ORDER BY duration_ns DESC, start_ns, trace_hi, trace_lo LIMIT ?
         """,
         [threshold_s, top],
     )
     queries = store.rows(
         f"""
-        SELECT c.trace_hi, c.trace_lo, c.span_id, c.service, CASE WHEN r.rid IS NOT NULL THEN {LABEL} END,
+        SELECT c.trace_hi, c.trace_lo, c.span_id, c.service, CASE WHEN r.span_id IS NOT NULL THEN {LABEL} END,
             c.start_ns / 1e9, c.duration_ns / 1e9, c.statement, c.db_rows, count(*) OVER ()
-        FROM calls c LEFT JOIN req r USING (rid)
-        WHERE c.family = 'db' AND c.duration_ns / 1e9 >= ?
+        FROM (SELECT * FROM calls WHERE family = 'db' AND raw_ns >= ?) c
+        LEFT JOIN req r ON r.trace_hi = c.trace_hi AND r.trace_lo = c.trace_lo AND r.span_id = c.owner_id
         ORDER BY c.duration_ns DESC, c.start_ns, c.span_id LIMIT ?
         """,
-        [threshold_s, top],
+        [round(threshold_s * 1e9), top],
     )
     return Slow(
         threshold_s=threshold_s,
@@ -64,28 +63,27 @@ def _slow_request(row: tuple[Any, ...]) -> SlowRequest:
     )
 
 
-def repeated(store: Store, top: int, min_repeats: int = MIN_REPEATS) -> RepeatedStatements:
-    """Statements sent at least ``min_repeats`` times within one request, by route: the ``top`` costliest."""
+def repeated(store: Store, top: int) -> RepeatedStatements:
+    """Statements sent at least MIN_REPEATS times within one request, by route: the ``top`` costliest."""
     found = store.rows(
         f"""
         WITH runs AS (
-            SELECT rid, statement, count(*) AS repeats, sum(duration_ns) / 1e9 AS seconds
-            FROM calls WHERE family = 'db' AND rid IS NOT NULL AND statement IS NOT NULL
-            GROUP BY rid, statement HAVING count(*) >= ?
+            SELECT service, label, trace_hi, trace_lo, run.statement AS statement, run.times AS repeats,
+                run.ns / 1e9 AS seconds
+            FROM (SELECT service, {LABEL} AS label, trace_hi, trace_lo, unnest(repeated) AS run FROM req)
         )
-        SELECT r.service, {LABEL} AS label, u.statement, count(*), median(u.repeats), max(u.repeats),
-            fsum(u.seconds) / count(*), fsum(u.seconds), sum(u.repeats),
-            arg_max(r.trace_hi, (u.repeats, u.seconds, r.rid)),
-            arg_max(r.trace_lo, (u.repeats, u.seconds, r.rid)),
+        SELECT service, label, statement, count(*), median(repeats), max(repeats),
+            fsum(seconds) / count(*), fsum(seconds), sum(repeats),
+            arg_max(trace_hi, (repeats, seconds, trace_hi, trace_lo)),
+            arg_max(trace_lo, (repeats, seconds, trace_hi, trace_lo)),
             count(*) OVER ()
-        FROM runs u JOIN req r USING (rid)
-        GROUP BY r.service, label, u.statement
-        ORDER BY fsum(u.seconds) DESC, label, u.statement LIMIT ?
+        FROM runs GROUP BY service, label, statement
+        ORDER BY fsum(seconds) DESC, label, statement LIMIT ?
         """,
-        [min_repeats, top],
+        [top],
     )
     return RepeatedStatements(
-        min_repeats=min_repeats,
+        min_repeats=MIN_REPEATS,
         total=found[0][-1] if found else 0,
         shown=tuple(Repeated(*[*row[:9], hex_trace(row[9], row[10])]) for row in found),
     )

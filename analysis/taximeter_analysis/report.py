@@ -43,7 +43,8 @@ def report(
     totals, latency, split, spread = figures.totals(store)
     spans = figures.span_totals(store)
     services = store.rows(
-        "SELECT DISTINCT service FROM (SELECT service FROM req UNION ALL SELECT service FROM calls) "
+        "SELECT DISTINCT service FROM ("
+        "SELECT service FROM req UNION ALL SELECT service FROM calls WHERE owner_id IS NULL) "
         "WHERE service IS NOT NULL ORDER BY 1"
     )
     return Report(

@@ -1,14 +1,16 @@
-"""Picks what a report is about, once, into two working tables that every figure reads.
+"""Picks what a report is about into two relations that every figure reads.
 
-``req``: one row per selected request, numbered ``rid``, with its account. Where the sender has no
-agent of ours the account is null; then what the spans show is taken instead, and what they cannot
-show stays null, never 0.
+``req``: one row per selected request with its account. Where the sender has no agent of ours the
+account is null; then what the spans show is taken instead, and what they cannot show stays null, never 0.
 
-``calls``: one row per database, model or embedding call of those requests, with the ``rid`` of
-the request that made it: the nearest server span above it, within the same service. Calls that
-belong to no request at all (start-up, background work) have a null ``rid``.
+``calls``: one row per database, model, embedding or other HTTP call of those requests, with the
+``owner_id`` (span id) of the request that made it: the nearest server span above it, within the
+same service. Calls that belong to no request at all (start-up, background work) have a null ``owner_id``.
 
-Both are made by SQL text alone here; they are temporary and live in the store's connection.
+Compaction has summed up most of a store already (`taximeter_collector.store.sums`). What it has not
+is worked out here by the same SQL: young segments, and requests of which some call lies in
+another segment than the request (*reopened*). So both relations are views: the summed part is read
+from the files, column by column, by each figure that needs it; the rest lies in temporary tables.
 """
 
 from __future__ import annotations
@@ -17,41 +19,14 @@ from dataclasses import dataclass
 
 from taximeter_analysis.store import Store
 from taximeter_analysis.window import Filters, to_ns
-
-#: gen_ai.operation.name values that are one logical call to a language model. Agent, tool and
-#: workflow spans wrap such calls: counting them too would count twice.
-MODEL_OPERATIONS = ("chat", "text_completion", "generate_content", "responses", "messages")
-EMBEDDING_OPERATIONS = ("embeddings",)
-
-#: First words of statements that are transaction control: not calls of user code.
-TRANSACTION_CONTROL = (
-    "BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "DEALLOCATE", "DISCARD",
-)  # fmt: skip
+from taximeter_collector.store import sums
+from taximeter_collector.store.schema import ADDED
 
 #: A client's clock inside one process does not run backwards by more than this.
 _SLACK_NS = 60 * 1_000_000_000
 _EVER = 2**63 - 1
-
-
-def _sane() -> str:
-    """Start and duration as stored, held within bounds in which sums cannot overflow.
-
-    Any sender can write any number; one absurd span must not take the report from everybody else.
-    """
-    return (
-        "least(greatest(start_ns, 0), 8000000000000000000) AS start_ns, "
-        "least(greatest(duration_ns, 0), 1000000000000000000) AS duration_ns"
-    )
-
-
-def _finite(column: str) -> str:
-    """A real column of a sender's, null where it is no number (NaN, infinity)."""
-    return f"CASE WHEN isfinite({column}) THEN {column} END AS {column}"
-
-
-def quoted(words: tuple[str, ...]) -> str:
-    """A SQL list of our own constants."""
-    return ", ".join(f"'{word}'" for word in words)
+_FEW = 20_000
+_KEY = "trace_hi, trace_lo"
 
 
 @dataclass(frozen=True)
@@ -70,183 +45,186 @@ class Selection:
 
 
 def select(store: Store, filters: Filters) -> Selection:
-    """Make the tables ``req`` and ``calls`` for these filters."""
+    """Make the relations ``req`` and ``calls`` for these filters."""
     since = to_ns(filters.since) if filters.since is not None else 0
     until = to_ns(filters.until) if filters.until is not None else _EVER
-    chosen = {
-        "since": since,
-        "until": until,
-        "service": filters.service,
-        "tenant": filters.tenant,
-        "version": filters.version,
-    }
-    store.rows(_PICKED, chosen)
+    store.set(since=since, until=until)
+    store.set(service=filters.service, tenant=filters.tenant, version=filters.version)
+    store.rows(_PICKED)
     lowest, highest = store.rows("SELECT min(start_ns), max(start_ns + duration_ns) FROM picked")[0]
     # Only spans near the window are read: those of the picked requests, and the window itself.
-    low = (since if lowest is None else min(lowest, since)) - _SLACK_NS
-    high = min(max(highest or 0, until), _EVER - _SLACK_NS) + _SLACK_NS
-    store.rows(_FOUND, {"low": low, "high": high})
-    store.rows(_OWNERS)
-    store.rows(_CALLS, chosen)
-    store.rows(_BUSY)
+    store.set(
+        low=(since if lowest is None else min(lowest, since)) - _SLACK_NS,
+        high=min(max(highest or 0, until), _EVER - _SLACK_NS) + _SLACK_NS,
+    )
+    for statement in _WORK_OUT:
+        store.rows(statement.replace("{among}", _among(store) if "{among}" in statement else ""))
+    for kind in ("db", "ai", "http"):
+        store.rows(
+            f"SET VARIABLE traced_{kind} = (SELECT coalesce(list(svc) FILTER ({kind}), []) FROM traced)"
+        )
     store.rows(_REQ)
+    chosen = since > 0 or until < _EVER or filters.service or filters.tenant or filters.version
+    store.rows(_CALLS.format(only=f"SEMI JOIN req r ON {_OWNER}" if chosen else ""))
     requests, without, first, last = store.rows(
         "SELECT count(*), count(*) FILTER (derived), min(start_ns), max(end_ns) FROM req"
     )[0]
-    calls, outside_first, outside_last = store.rows(
-        "SELECT count(*), min(start_ns), max(start_ns + duration_ns) FROM calls"
-    )[0]
+    calls = 1
     if requests == 0:
-        first, last = outside_first, outside_last
+        calls, first, last = store.rows(
+            "SELECT count(*), min(start_ns), max(start_ns + duration_ns) FROM calls"
+        )[0]
     return Selection(requests, calls, first, last, without)
 
 
+def _among(store: Store) -> str:
+    """The reopened traces as constants, where they are few: those skip row groups, a join does not."""
+    found = store.rows(f"SELECT DISTINCT trace_lo FROM reopened LIMIT {_FEW + 1}")
+    if len(found) > _FEW:
+        return "true"
+    return f"trace_lo IN ({', '.join(str(row[0]) for row in found)})" if found else "false"
+
+
+_OWNER = "r.trace_hi = s.trace_hi AND r.trace_lo = s.trace_lo AND r.span_id = s.owner_id"
+
+_FIGURES = ", ".join(name for name in ADDED["requests"] if name != "summed")
+CHOSEN = " AND ".join(
+    f"(getvariable('{column}') IS NULL OR {column} = getvariable('{column}'))"
+    for column in ("service", "tenant", "version")
+)
+IN_WINDOW = "start_ns >= getvariable('since') AND start_ns < getvariable('until')"
+_NEAR = "start_ns >= getvariable('low') AND start_ns <= getvariable('high')"
+
 _PICKED = f"""
-CREATE OR REPLACE TEMP TABLE picked AS
-SELECT row_number() OVER (ORDER BY start_ns, trace_hi, trace_lo, span_id) AS rid,
-       coalesce(service, '') AS svc, * EXCLUDE (start_ns, duration_ns, db_duration_s, cost_usd, first_byte_s),
-       {_sane()},
-       {_finite("db_duration_s")}, {_finite("cost_usd")}, {_finite("first_byte_s")}
+CREATE OR REPLACE TEMP VIEW picked AS
+SELECT coalesce(service, '') AS svc,
+       * EXCLUDE (start_ns, duration_ns, db_duration_s, cost_usd, first_byte_s, summed),
+       {sums.SANE}, coalesce(summed, false) AS summed,
+       {sums.finite("db_duration_s")}, {sums.finite("cost_usd")}, {sums.finite("first_byte_s")}
 FROM requests
-WHERE start_ns >= $since AND start_ns < $until
-  AND ($service IS NULL OR service = $service) AND ($tenant IS NULL OR tenant = $tenant)
-  AND ($version IS NULL OR version = $version)
+WHERE {IN_WINDOW} AND {CHOSEN}
 """
 
-_FOUND = f"""
-CREATE OR REPLACE TEMP TABLE found AS
-SELECT trace_hi, trace_lo, span_id, parent_id, coalesce(service, '') AS svc, service, version, tenant,
-       {_sane()}, status = 'error' AS failed,
-       CASE WHEN ai_operation IN ({quoted(EMBEDDING_OPERATIONS)}) THEN 'embedding'
-            WHEN ai_operation IN ({quoted(MODEL_OPERATIONS)}) THEN 'model'
-            WHEN db_system IS NOT NULL THEN 'db'
-            ELSE 'priced' END AS family,
-       coalesce(db_statement, db_summary) AS statement, db_rows,
-       ai_operation, ai_provider, coalesce(ai_response_model, ai_request_model) AS model,
-       ai_input_tokens AS input_tokens, ai_output_tokens AS output_tokens,
-       ai_cache_read_tokens AS cached_tokens, {_finite("cost_usd")}
-FROM spans
-WHERE start_ns >= $low AND start_ns <= $high
-  AND (ai_operation IN ({quoted(MODEL_OPERATIONS + EMBEDDING_OPERATIONS)})
-       OR cost_usd IS NOT NULL
-       OR (db_system IS NOT NULL AND kind = 'client'
-           AND upper(regexp_extract(coalesce(nullif(trim(db_statement), ''), db_operation, ''), '^[A-Za-z]+'))
-               NOT IN ({quoted(TRANSACTION_CONTROL)})))
-"""
-
-# A trace nearly always has one server span per service, and then the owner is plain. Where it has
-# several (a service that calls itself, a client that keeps its trace id), walk up the parents.
-_OWNERS = """
-CREATE OR REPLACE TEMP TABLE owners AS
-WITH RECURSIVE
-servers AS (SELECT trace_hi, trace_lo, span_id, coalesce(service, '') AS svc FROM requests),
-traces AS (
-    SELECT trace_hi, trace_lo, svc, count(*) AS servers, any_value(span_id) AS request_id
-    FROM servers GROUP BY ALL
-),
-crowded AS (SELECT trace_hi, trace_lo, svc FROM traces WHERE servers > 1),
-parents AS (
-    SELECT s.trace_hi, s.trace_lo, s.span_id, s.parent_id
-    FROM spans s SEMI JOIN crowded c USING (trace_hi, trace_lo)
-),
-climb AS (
-    SELECT f.trace_hi, f.trace_lo, f.svc, f.span_id AS call_id, f.parent_id AS at_id, 1 AS height
-    FROM found f SEMI JOIN crowded USING (trace_hi, trace_lo, svc)
+_WORK_OUT = (
+    # Calls that no segment knows the request of: young ones, and those beside their request's segment.
+    f"""
+    CREATE OR REPLACE TEMP TABLE loose AS
+    SELECT {sums.CALL}, family FROM spans WHERE {_NEAR} AND loose
     UNION ALL
-    SELECT c.trace_hi, c.trace_lo, c.svc, c.call_id, p.parent_id, c.height + 1
-    FROM climb c
-    JOIN parents p ON p.trace_hi = c.trace_hi AND p.trace_lo = c.trace_lo AND p.span_id = c.at_id
-    WHERE c.height < 200 AND NOT EXISTS (
-        SELECT 1 FROM servers s WHERE s.trace_hi = c.trace_hi AND s.trace_lo = c.trace_lo
-        AND s.svc = c.svc AND s.span_id = c.at_id)
-)
-SELECT f.trace_hi, f.trace_lo, f.span_id, t.request_id
-FROM found f JOIN traces t USING (trace_hi, trace_lo, svc) WHERE t.servers = 1
-UNION ALL
-SELECT c.trace_hi, c.trace_lo, c.call_id, c.at_id
-FROM climb c
-JOIN servers s
-  ON s.trace_hi = c.trace_hi AND s.trace_lo = c.trace_lo AND s.svc = c.svc AND s.span_id = c.at_id
-"""
+    SELECT {sums.CALL}, {sums.FAMILY} AS family FROM spans
+    WHERE {_NEAR} AND summed IS NULL AND {sums.FAMILY} IS NOT NULL
+    """,
+    f"""
+    CREATE OR REPLACE TEMP TABLE reopened AS
+    SELECT DISTINCT {_KEY} FROM (
+        SELECT {_KEY} FROM picked WHERE NOT summed
+        UNION ALL SELECT {_KEY} FROM requests WHERE {_NEAR} AND ({_KEY}) IN (SELECT ({_KEY}) FROM loose))
+    """,
+    # All calls of those traces; with the loose ones that belong to no request.
+    f"""
+    CREATE OR REPLACE TEMP TABLE found AS
+    SELECT {sums.CALL}, family FROM spans SEMI JOIN reopened USING ({_KEY})
+    WHERE {_NEAR} AND owner_id IS NOT NULL AND family IS NOT NULL AND {{among}}
+    UNION ALL SELECT * FROM loose
+    """,
+    f"""
+    CREATE OR REPLACE TEMP TABLE servers AS
+    SELECT {_KEY}, span_id, coalesce(service, '') AS svc, {sums.SANE}
+    FROM requests SEMI JOIN reopened USING ({_KEY})
+    """,
+    # A trace nearly always has one server span per service, and then the owner is plain. Where it has
+    # several (a service that calls itself, a client that keeps its trace id), walk up the parents.
+    f"""
+    CREATE OR REPLACE TEMP TABLE traces AS
+    SELECT {_KEY}, svc, count(*) AS servers, any_value(span_id) AS owner_id FROM servers GROUP BY ALL
+    """,
+    f"""
+    CREATE OR REPLACE TEMP TABLE climbing AS
+    SELECT * FROM found SEMI JOIN (SELECT * FROM traces WHERE servers > 1) USING ({_KEY}, svc)
+    """,
+    f"""
+    CREATE OR REPLACE TEMP TABLE parents AS
+    SELECT {_KEY}, span_id, parent_id FROM spans SEMI JOIN climbing USING ({_KEY})
+    """,
+    f"""
+    CREATE OR REPLACE TEMP TABLE owned AS
+    SELECT {_KEY}, span_id, min(owner_id) AS owner_id FROM (
+        SELECT f.trace_hi, f.trace_lo, f.span_id, t.owner_id
+        FROM found f JOIN traces t USING ({_KEY}, svc) WHERE t.servers = 1
+        UNION ALL ({sums.CLIMB})
+    ) GROUP BY ALL
+    """.replace("GROUP BY ALL", f"GROUP BY {_KEY}, span_id"),
+    f"CREATE OR REPLACE TEMP TABLE seen AS {sums.SEEN}",
+    f"CREATE OR REPLACE TEMP TABLE repeats AS {sums.REPEATS}",
+    f"CREATE OR REPLACE TEMP TABLE busy AS {sums.BUSY}",
+    f"""
+    CREATE OR REPLACE TEMP TABLE opened AS
+    SELECT p.* EXCLUDE (summed), {sums.FIGURES}
+    FROM (SELECT * EXCLUDE ({_FIGURES}) FROM picked SEMI JOIN reopened USING ({_KEY})) p
+    LEFT JOIN (
+        SELECT * FROM seen LEFT JOIN repeats USING ({_KEY}, owner_id) LEFT JOIN busy USING ({_KEY}, owner_id)
+    ) x ON x.trace_hi = p.trace_hi AND x.trace_lo = p.trace_lo AND x.owner_id = p.span_id
+    """,
+    # A service that traces a kind of call at all: there, no call means 0.
+    f"""
+    CREATE OR REPLACE TEMP TABLE traced AS
+    SELECT svc, bool_or(db) AS db, bool_or(ai) AS ai, bool_or(http) AS http FROM (
+        SELECT svc, family = 'db' AS db, family NOT IN ('db', 'http') AS ai, family = 'http' AS http
+        FROM found
+        UNION ALL
+        SELECT coalesce(service, ''), seen_db_calls > 0,
+            seen_model_calls > 0 OR seen_embedding_calls > 0 OR seen_cost_usd IS NOT NULL, busy_http_ns > 0
+        FROM requests WHERE summed AND {_NEAR}
+    ) GROUP BY svc
+    """,
+)  # fmt: skip
 
-_CALLS = """
-CREATE OR REPLACE TEMP TABLE calls AS
-SELECT f.*, p.rid
-FROM found f
-LEFT JOIN owners o USING (trace_hi, trace_lo, span_id)
-LEFT JOIN picked p ON p.trace_hi = f.trace_hi AND p.trace_lo = f.trace_lo AND p.span_id = o.request_id
-WHERE p.rid IS NOT NULL
-   OR (o.request_id IS NULL AND f.start_ns >= $since AND f.start_ns < $until
-       AND ($service IS NULL OR f.service = $service) AND ($tenant IS NULL OR f.tenant = $tenant)
-       AND ($version IS NULL OR f.version = $version))
-"""
 
-# Time covered by at least one call, so that parallel calls count once: each call adds only what
-# reaches beyond everything that started before it. Clipped to the request itself.
-_BUSY = """
-CREATE OR REPLACE TEMP TABLE busy AS
-WITH spells AS (
-    SELECT p.rid, c.family = 'db' AS is_db,
-           greatest(c.start_ns, p.start_ns) AS s,
-           least(c.start_ns + c.duration_ns, p.start_ns + p.duration_ns) AS e
-    FROM calls c JOIN picked p USING (rid) WHERE c.family <> 'priced'
-),
-swept AS (
-    SELECT rid, s, e, max(e) OVER earlier AS reach FROM spells WHERE e > s
-    WINDOW earlier AS (PARTITION BY rid ORDER BY s, e ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
-),
-swept_ai AS (
-    SELECT rid, s, e, max(e) OVER earlier AS reach FROM spells WHERE e > s AND NOT is_db
-    WINDOW earlier AS (PARTITION BY rid ORDER BY s, e ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
-),
-any_call AS (
-    SELECT rid, sum(greatest(0, e - greatest(s, coalesce(reach, s)))) AS ns FROM swept GROUP BY rid
-),
-ai_call AS (
-    SELECT rid, sum(greatest(0, e - greatest(s, coalesce(reach, s)))) AS ns FROM swept_ai GROUP BY rid
-)
-SELECT a.rid, a.ns - coalesce(m.ns, 0) AS db_ns, coalesce(m.ns, 0) AS model_ns
-FROM any_call a LEFT JOIN ai_call m USING (rid)
-"""
+def _traced(kind: str) -> str:
+    return f"list_contains(getvariable('traced_{kind}'), svc)"
 
-_REQ = """
-CREATE OR REPLACE TEMP TABLE req AS
-WITH seen AS (
-    SELECT rid,
-        count(*) FILTER (family = 'db') AS db_calls,
-        sum(duration_ns) FILTER (family = 'db') / 1e9 AS db_s,
-        count(*) FILTER (family = 'model') AS model_calls,
-        count(*) FILTER (family = 'embedding') AS embedding_calls,
-        sum(input_tokens) AS input_tokens,
-        sum(output_tokens) AS output_tokens,
-        sum(cached_tokens) AS cached_tokens,
-        fsum(cost_usd) AS cost_usd,
-        count(*) FILTER (family <> 'db' AND cost_usd IS NULL AND NOT failed) AS unpriced_calls
-    FROM calls WHERE rid IS NOT NULL GROUP BY rid
-),
-traced AS (  -- a service that traces a kind of call at all: there, no call means 0
-    SELECT svc, bool_or(family = 'db') AS db, bool_or(family <> 'db') AS ai FROM found GROUP BY svc
-)
-SELECT p.rid, p.trace_hi, p.trace_lo, p.span_id, p.svc, p.service,
+
+def _account(name: str, seen: str, kind: str) -> str:
+    """The account's figure; without one, what was seen, where calls of that kind are traced at all."""
+    return f"coalesce(p.{name}, CASE WHEN {_traced(kind)} THEN {seen} END)"
+
+
+_REQ = f"""
+CREATE OR REPLACE TEMP VIEW req AS
+SELECT p.trace_hi, p.trace_lo, p.span_id, p.svc, p.service, p.version,
     p.http_method AS method, p.http_route AS route,
     p.start_ns, p.start_ns + p.duration_ns AS end_ns, p.duration_ns, p.duration_ns / 1e9 AS duration_s,
     p.http_status AS status, coalesce(p.error, false) OR coalesce(p.http_status >= 500, false) AS failed,
     p.tenant,
     p.db_calls IS NULL AND p.model_calls IS NULL AND p.cost_usd IS NULL AS derived,
-    coalesce(p.db_calls, CASE WHEN t.db THEN coalesce(s.db_calls, 0) END) AS db_calls,
-    coalesce(p.db_duration_s, CASE WHEN t.db THEN coalesce(s.db_s, 0) END) AS db_s,
-    coalesce(p.model_calls, CASE WHEN t.ai THEN coalesce(s.model_calls, 0) END) AS model_calls,
+    {_account("db_calls", "seen_db_calls", "db")} AS db_calls,
+    {_account("db_duration_s", "seen_db_s", "db")} AS db_s,
+    {_account("model_calls", "seen_model_calls", "ai")} AS model_calls,
     p.model_attempts,
-    coalesce(p.embedding_calls, CASE WHEN t.ai THEN coalesce(s.embedding_calls, 0) END) AS embedding_calls,
-    coalesce(p.input_tokens, CASE WHEN t.ai THEN coalesce(s.input_tokens, 0) END) AS input_tokens,
-    coalesce(p.output_tokens, CASE WHEN t.ai THEN coalesce(s.output_tokens, 0) END) AS output_tokens,
-    coalesce(p.cached_tokens, CASE WHEN t.ai THEN coalesce(s.cached_tokens, 0) END) AS cached_tokens,
-    coalesce(p.cost_usd, s.cost_usd,
-             CASE WHEN t.ai AND coalesce(s.unpriced_calls, 0) = 0 THEN 0 END) AS cost_usd,
-    coalesce(p.unpriced_calls, CASE WHEN t.ai THEN coalesce(s.unpriced_calls, 0) END) AS unpriced_calls,
-    p.cache_lookups, p.cache_hits, p.first_byte_s, p.streamed,
-    CASE WHEN p.db_calls IS NOT NULL OR t.db THEN coalesce(b.db_ns, 0) / 1e9 END AS split_db_s,
-    CASE WHEN p.model_calls IS NOT NULL OR t.ai THEN coalesce(b.model_ns, 0) / 1e9 END AS split_model_s
-FROM picked p
-LEFT JOIN seen s USING (rid) LEFT JOIN traced t USING (svc) LEFT JOIN busy b USING (rid)
+    {_account("embedding_calls", "seen_embedding_calls", "ai")} AS embedding_calls,
+    {_account("input_tokens", "coalesce(seen_input_tokens, 0)", "ai")} AS input_tokens,
+    {_account("output_tokens", "coalesce(seen_output_tokens, 0)", "ai")} AS output_tokens,
+    {_account("cached_tokens", "coalesce(seen_cached_tokens, 0)", "ai")} AS cached_tokens,
+    coalesce(p.cost_usd, seen_cost_usd,
+             CASE WHEN {_traced("ai")} AND seen_unpriced_calls = 0 THEN 0 END) AS cost_usd,
+    {_account("unpriced_calls", "seen_unpriced_calls", "ai")} AS unpriced_calls,
+    p.cache_lookups, p.cache_hits, p.first_byte_s, p.streamed, repeated,
+    CASE WHEN p.db_calls IS NOT NULL OR {_traced("db")} THEN busy_db_ns / 1e9 END AS split_db_s,
+    CASE WHEN p.model_calls IS NOT NULL OR {_traced("ai")} THEN busy_model_ns / 1e9 END AS split_model_s,
+    CASE WHEN p.db_calls IS NOT NULL OR {_traced("http")} THEN busy_http_ns / 1e9 END AS split_http_s
+FROM (
+    SELECT * EXCLUDE (summed) FROM picked ANTI JOIN reopened USING ({_KEY}) WHERE summed
+    UNION ALL BY NAME SELECT * FROM opened
+) p
+"""
+
+_CALLS = f"""
+CREATE OR REPLACE TEMP VIEW calls AS
+SELECT {sums.CALL}, family, owner_id, duration_ns AS raw_ns FROM spans s {{only}}
+WHERE {_NEAR} AND owner_id IS NOT NULL AND family IS NOT NULL
+UNION ALL BY NAME
+SELECT f.*, o.owner_id, duration_ns AS raw_ns FROM loose f LEFT JOIN owned o USING ({_KEY}, span_id)
+WHERE o.owner_id IS NULL AND {IN_WINDOW.replace("start_ns", "f.start_ns")}
+  AND {CHOSEN.replace(" OR ", " OR f.")}
+   OR ({_KEY.replace("trace", "f.trace")}, o.owner_id) IN (SELECT ({_KEY}, span_id) FROM opened)
 """

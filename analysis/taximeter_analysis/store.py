@@ -16,9 +16,15 @@ from typing import Any, Self
 import duckdb
 import pyarrow as pa
 
-from taximeter_collector.store.schema import REQUESTS, SPANS
+from taximeter_collector.store.schema import ADDED, REQUESTS, SCHEMA_VERSION, SPANS, VERSION_KEY
+from taximeter_collector.store.segments import counting
 
 TABLES: dict[str, pa.Schema] = {"spans": SPANS, "requests": REQUESTS}
+
+
+def literal(text: str) -> str:
+    """A text as SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 class StoreError(Exception):
@@ -70,20 +76,44 @@ class Store:
         if not files:
             self._db.register(table, schema.empty_table())
             return
-        names = ", ".join(f"'{str(file).replace(chr(39), chr(39) * 2)}'" for file in files)
+        names = ", ".join(literal(str(file)) for file in files)
+        source = f"read_parquet([{names}], union_by_name = true)"
         try:
-            self._db.execute(
-                f"CREATE VIEW {table} AS SELECT * FROM read_parquet([{names}], union_by_name = true)"
-            )
-            found = {row[0] for row in self._db.execute(f"DESCRIBE {table}").fetchall()}
+            found = self._db.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+            versions = self._db.execute(
+                f"SELECT DISTINCT value::VARCHAR FROM parquet_kv_metadata([{names}]) "
+                f"WHERE key::VARCHAR = '{VERSION_KEY}'"
+            ).fetchall()
         except duckdb.Error as error:
             raise StoreError(self._unreadable(error)) from error
-        missing = [name for name in schema.names if name not in found]
-        if missing:
+        newer = [int(row[0]) for row in versions if row[0].isdigit() and int(row[0]) > SCHEMA_VERSION]
+        if newer:
             raise StoreError(
-                f"{self.path / table}: the segments lack the column(s) {', '.join(missing)}: they were "
-                "written by another version of the collector; report with that version, or start a new store"
+                f"{self.path / table}: written by a later version of Taximeter (schema {max(newer)}; this "
+                f"one reads up to {SCHEMA_VERSION}): report with that version"
             )
+        present = {row[0] for row in found}
+        missing = [name for name in schema.names if name not in present]
+        if lost := [name for name in missing if name not in ADDED[table]]:
+            raise StoreError(
+                f"{self.path / table}: the segments lack the column(s) {', '.join(lost)}: they are no "
+                "segments of Taximeter's; move them out of the store"
+            )
+        # Columns of later versions than the segments': null, typed by an empty table of today's schema.
+        self._db.register(f"{table}_schema", schema.empty_table())
+        self._db.execute(
+            f"CREATE VIEW {table} AS SELECT * FROM {source} UNION ALL BY NAME SELECT * FROM {table}_schema"
+            if missing
+            else f"CREATE VIEW {table} AS SELECT * FROM {source}"
+        )
+
+    def set(self, **variables: str | int | None) -> None:
+        """Set variables of the connection, for ``getvariable``: constants to the planner, values to us."""
+        for name, value in variables.items():
+            shown = (
+                "NULL::VARCHAR" if value is None else literal(value) if isinstance(value, str) else str(value)
+            )
+            self._db.execute(f"SET VARIABLE {name} = {shown}")
 
     def rows(self, sql: str, parameters: list[Any] | dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run one query and fetch its rows.
@@ -156,12 +186,7 @@ def open_store(path: str | Path) -> Store:
             f"did you mean --store {inside[0]}?" if inside else "give the exporter's directory with --store"
         )
         raise NoStore(f"{root}: not a span store (it has no spans/ and no requests/ in it); {hint}")
-    segments = {
-        table: [
-            file for file in sorted((root / table).glob("*.parquet")) if not file.name.startswith((".", "_"))
-        ]
-        for table in TABLES
-    }
+    segments = {table: counting((root / table).glob("*.parquet")) for table in TABLES}
     if not any(segments.values()):
         raise NothingToReport(
             f"{root}: the span store is empty (no .parquet segment in it yet); send the service some "

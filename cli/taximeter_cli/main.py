@@ -53,6 +53,11 @@ COMMANDS = {
         "alerts",
         "render Prometheus rules and Alertmanager's configuration, list the alerts",
     ),
+    "store": Command(
+        "taximeter_analysis.store_command",
+        "analysis",
+        "look into the span store, compact it, or export from it",
+    ),
 }
 
 EPILOG = """\

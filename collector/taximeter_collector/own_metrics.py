@@ -43,6 +43,12 @@ METRICS: dict[str, tuple[str, str]] = {
         "gauge",
         "how far the most advanced sender's clock was ahead in the last five minutes",
     ),
+    "taximeter_collector_store_merged_segments": (
+        "counter",
+        "span store segments that became part of larger ones",
+    ),
+    "taximeter_collector_store_expired_segments": ("counter", "span store segments given up by retention"),
+    "taximeter_collector_store_upkeep_failures": ("counter", "compactions or retentions that failed"),
     "taximeter_collector_dropped_points": ("counter", "metric points not shown, by reason"),
 }
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import random
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taximeter_collector.store.schema import REQUESTS, SPANS
+from taximeter_collector.store.segments import segment_name
 
 EPOCH_NS = 1_800_000_000 * 1_000_000_000
 MS = 1_000_000
@@ -131,6 +133,23 @@ class Builder:
                 part = rows[number::segments]
                 if part:
                     write_segment(path / name / f"{number:06d}.parquet", schema, part)
+        return path
+
+    def write_log(self, path: Path, cuts: int = 7) -> Path:
+        """Write the store as the collector does: named by the log's range, spans in the order they end."""
+        for name, schema, rows in (("requests", REQUESTS, self.requests), ("spans", SPANS, self.spans)):
+            (path / name).mkdir(parents=True, exist_ok=True)
+            ends = sorted(row["start_ns"] + row["duration_ns"] for row in self.spans)
+            edges = [ends[len(ends) * cut // cuts] for cut in range(1, cuts)]
+            for number in range(cuts):
+                part = [
+                    row for row in rows
+                    if bisect.bisect_right(edges, row["start_ns"] + row["duration_ns"]) == number
+                ]  # fmt: skip
+                if part:
+                    write_segment(
+                        path / name / segment_name("0badcafe-traces", number + 1, number + 1), schema, part
+                    )
         return path
 
 

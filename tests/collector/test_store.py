@@ -19,7 +19,7 @@ from taximeter_collector.own_metrics import OwnMetrics
 from taximeter_collector.signals import SIGNALS
 from taximeter_collector.store import writer
 from taximeter_collector.store.rows import ACCOUNT_COLUMNS, MAX_ATTRIBUTES, MAX_TEXT, SPAN_COLUMNS, rows_of
-from taximeter_collector.store.schema import REQUESTS, SPANS
+from taximeter_collector.store.schema import REQUESTS, SCHEMA_VERSION, SPANS
 from taximeter_collector.store.window import RecentKeys
 from taximeter_collector.store.writer import SpanStoreExporter
 from tests.collector.support import set_value, trace_request
@@ -158,7 +158,7 @@ async def test_segments_are_sorted_typed_and_named_by_range(tmp_path: Path) -> N
     assert table.schema.equals(SPANS)
     assert table["trace_lo"].to_pylist() == [n + 1 for n in (*range(100, 110), *range(500, 510))]
     assert pq.read_table(tmp_path / "requests" / path.name).schema.equals(REQUESTS)
-    assert json.loads(pq.read_schema(path).metadata[b"taximeter.schema_version"]) == 1
+    assert json.loads(pq.read_schema(path).metadata[b"taximeter.schema_version"]) == SCHEMA_VERSION
 
 
 async def test_a_span_is_stored_once_even_after_a_restart(tmp_path: Path) -> None:

@@ -195,6 +195,9 @@ EXPORTERS: dict[str, Section] = {
             "directory": Key(text),
             "flush_interval": Key(duration, 2.0),
             "max_rows": Key(whole, 100_000),
+            "upkeep_interval": Key(duration, 60.0),  # compaction and retention; 0: never
+            # 0: no limit
+            "retention": Section({"max_age": Key(duration, 0.0), "max_size_mib": Key(whole, 0)}),
         }
     ),
 }  # fmt: skip

@@ -8,13 +8,21 @@ A store is a directory::
 Segments are immutable, written to a temporary name and renamed, so a reader never sees
 half a file. Ids are unsigned 64-bit integers (a trace id is two), because DuckDB turns
 128-bit integers into doubles when it writes Parquet. Absent values are null.
+
+Columns are only ever added. A reader takes a column that a segment does not have for null;
+compaction writes the segment again in today's schema. A segment that says it is of a later
+version than the reader's is refused.
+
+Version 2 adds what compaction sums up (`store.sums`), so that a report over a hundred million spans
+need not read them: whose call a span is, and what the spans of a request come to.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+VERSION_KEY = "taximeter.schema_version"  # in a segment's Parquet metadata
 
 #: Column -> the span attribute it is promoted from.
 #: Whatever is not promoted stays in ``attributes`` (map of string to string).
@@ -56,8 +64,17 @@ SPANS = pa.schema(
         ("ai_first_chunk_s", pa.float64()),  # gen_ai.response.time_to_first_chunk
         ("cost_usd", pa.float64()),  # gen_ai.usage.cost.amount
         ("attributes", pa.map_(pa.string(), pa.string())),
+        # version 2, from compaction
+        ("summed", pa.bool_()),  # true: the two below are filled; null: not yet
+        ("family", pa.string()),  # db, model, embedding, priced, http; null: no call
+        ("owner_id", pa.uint64()),  # span_id of the request that made the call; null: not in this segment
+        ("loose", pa.bool_()),  # true: a call without an owner; else null, so that readers skip row groups
     ]
 )
+
+#: A statement that one request sent again and again (N+1).
+REPEATED = pa.struct([("statement", pa.string()), ("times", pa.int64()), ("ns", pa.int64())])
+MIN_REPEATS = 5
 
 #: One row per server span. The account's columns are null where the sender has no agent of ours.
 REQUESTS = pa.schema(
@@ -92,5 +109,30 @@ REQUESTS = pa.schema(
         ("cache_hits", pa.int64()),
         ("first_byte_s", pa.float64()),
         ("streamed", pa.bool_()),
+        # version 2, from compaction: what the calls in this segment come to that are the request's own
+        ("summed", pa.bool_()),  # true: the columns below are filled; null: not yet
+        ("seen_db_calls", pa.int64()),
+        ("seen_db_s", pa.float64()),
+        ("seen_model_calls", pa.int64()),
+        ("seen_embedding_calls", pa.int64()),
+        ("seen_input_tokens", pa.int64()),
+        ("seen_output_tokens", pa.int64()),
+        ("seen_cached_tokens", pa.int64()),
+        ("seen_cost_usd", pa.float64()),
+        ("seen_unpriced_calls", pa.int64()),
+        ("repeated", pa.list_(REPEATED)),  # statements sent MIN_REPEATS times or more
+        ("busy_model_ns", pa.int64()),  # time in which a model was busy
+        ("busy_db_ns", pa.int64()),  # ... the database, and no model
+        ("busy_http_ns", pa.int64()),  # ... another HTTP call, and neither of the two
     ]
 )
+
+#: Columns that a segment may lack, by the version that brought them.
+ADDED: dict[str, dict[str, int]] = {
+    "spans": dict.fromkeys(("summed", "family", "owner_id", "loose"), 2),
+    "requests": {
+        name: 2
+        for name in REQUESTS.names
+        if name in ("summed", "repeated") or name.startswith(("seen_", "busy_"))
+    },
+}

@@ -1,10 +1,7 @@
 """The ``span_store`` exporter: immutable Parquet segments of spans and requests.
 
-A batch of the log becomes one segment of each table, under one name::
-
-    <log id, 8 hex digits>-<pipeline>-<first seq>-<last seq>.parquet
-
-written to a temporary name, fsynced and renamed, ``requests`` first and ``spans`` last. So the
+A batch of the log becomes one segment of each table, under one name (`store.segments`), written to
+a temporary name, fsynced and renamed, ``requests`` first and ``spans`` last. So the
 files themselves say how far the store is: a crash between the rename and the cursor's commit
 cannot write a range twice, and a ``requests`` segment whose ``spans`` never came is removed at
 the next start and written again.
@@ -15,9 +12,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
-import re
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +25,20 @@ from taximeter_collector.errors import StartError
 from taximeter_collector.export.base import Exporter, Origin, Retry
 from taximeter_collector.log import DEDUPLICATION_WINDOW_S, Batch
 from taximeter_collector.own_metrics import OwnMetrics
+from taximeter_collector.store.keeper import Keeper
 from taximeter_collector.store.rows import Row, rows_of
-from taximeter_collector.store.schema import REQUESTS, SCHEMA_VERSION, SPANS
+from taximeter_collector.store.schema import REQUESTS, SCHEMA_VERSION, SPANS, VERSION_KEY
+from taximeter_collector.store.segments import (
+    TABLES,
+    counting,
+    segment_name,
+    segments,
+    sync_folder,
+    write_whole,
+)
 from taximeter_collector.store.window import RecentKeys
 
 _logger = logging.getLogger(__name__)
-_NAME = re.compile(r"([0-9a-f]{8})-(.+)-(\d{16})-(\d{16})\.parquet")
 _ORDER = [("trace_hi", "ascending"), ("trace_lo", "ascending"), ("start_ns", "ascending")]
 
 
@@ -51,10 +55,11 @@ class SpanStoreExporter(Exporter):
         self._own = own
         self._recent = RecentKeys(DEDUPLICATION_WINDOW_S)
         own.add("taximeter_collector_duplicate_spans", 0, exporter=name)
+        self._upkeep = Keeper(name, self.directory, values["upkeep_interval"], values["retention"], own)
 
     async def start(self) -> None:
         try:
-            for table in ("spans", "requests"):
+            for table in TABLES:
                 (self.directory / table).mkdir(parents=True, exist_ok=True)
                 for leftover in (self.directory / table).glob(".*.tmp"):
                     leftover.unlink()
@@ -64,6 +69,10 @@ class SpanStoreExporter(Exporter):
                 "make it writable, or name another one"
             ) from error
         await asyncio.to_thread(self._remember_recent)
+        self._upkeep.start()
+
+    async def close(self) -> None:
+        await self._upkeep.close()
 
     def position(self, origin: Origin, committed: int) -> int:
         spans = self._segments("spans", origin)
@@ -71,6 +80,7 @@ class SpanStoreExporter(Exporter):
         for path, last in self._segments("requests", origin).items():
             if last > done:  # its spans never came: the range is written again
                 path.unlink()
+                sync_folder(path.parent)
         return done
 
     async def export(self, origin: Origin, batch: Batch) -> int:
@@ -101,7 +111,7 @@ class SpanStoreExporter(Exporter):
             spans += more_spans
             requests += more_requests
             repeated += known
-        name = f"{_prefix(origin)}-{batch.first:016d}-{batch.last:016d}.parquet"
+        name = segment_name(_prefix(origin), batch.first, batch.last)
         # Both tables are made before either is written: what no column can hold must fail here,
         # or the requests of this range would be there twice.
         tables = [
@@ -109,37 +119,28 @@ class SpanStoreExporter(Exporter):
             for table, rows, schema in (("requests", requests, REQUESTS), ("spans", spans, SPANS))
             if rows
         ]
-        for table, data in tables:
-            self._segment(table, name, data)
+        written: list[Path] = []
+        try:
+            for table, data in tables:
+                path = self.directory / table / name
+                write_whole(path, partial(pq.write_table, data, compression="zstd"))
+                written.append(path)
+        except BaseException:
+            for path in written:  # requests without their spans: they come again, perhaps in other company
+                path.unlink(missing_ok=True)
+            raise
         self._recent.add(fresh)
         return repeated
 
-    def _segment(self, table: str, name: str, data: pa.Table) -> None:
-        folder = self.directory / table
-        temporary = folder / f".{name}.tmp"
-        with temporary.open("wb") as file:
-            pq.write_table(data, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(folder / name)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
     def _segments(self, table: str, origin: Origin) -> dict[Path, int]:
         """This origin's segments and the last seq of each."""
-        found = {}
-        for path in (self.directory / table).glob(f"{_prefix(origin)}-*.parquet"):
-            match = _NAME.fullmatch(path.name)
-            if match and f"{match[1]}-{match[2]}" == _prefix(origin):
-                found[path] = int(match[4])
-        return found
+        found = segments(self.directory / table)
+        return {segment.path: segment.last for segment in found if segment.prefix == _prefix(origin)}
 
     def _remember_recent(self) -> None:
         since = time.time() - DEDUPLICATION_WINDOW_S
-        paths = [(path.stat().st_mtime, path) for path in (self.directory / "spans").glob("*.parquet")]
+        files = counting((self.directory / "spans").glob("*.parquet"))
+        paths = [(path.stat().st_mtime, path) for path in files]
         for modified, path in sorted(paths):
             if modified < since:
                 continue
@@ -163,5 +164,5 @@ def _prefix(origin: Origin) -> str:
 
 def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:
     columns = {field.name: [row.get(field.name) for row in rows] for field in schema}
-    metadata = {"taximeter.schema_version": str(SCHEMA_VERSION)}
+    metadata = {VERSION_KEY: str(SCHEMA_VERSION)}
     return pa.Table.from_pydict(columns, schema=schema.with_metadata(metadata)).sort_by(_ORDER)
