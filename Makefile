@@ -8,7 +8,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test prove-account check format system-packages clean
+.PHONY: help demo test prove-account check format system-packages prove-typescript clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -32,6 +32,10 @@ check: .venv/dev.stamp
 format: .venv/dev.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The hashing contract in another language: docs/evidence.ts against the committed test vectors.
+prove-typescript:
+	@tools/prove_typescript.sh
 
 # Debian's python3 comes without `venv`; pip can fetch virtualenv into a folder of its own instead.
 .venv/pip.stamp:
@@ -58,7 +62,7 @@ format: .venv/dev.stamp
 system-packages:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  missing=""; \
-	  for package in prometheus prometheus-alertmanager chromium; do \
+	  for package in prometheus prometheus-alertmanager chromium redis-server; do \
 	    command -v $$package >/dev/null || missing="$$missing $$package"; done; \
 	  if [ -n "$$missing" ]; then echo "==> apt-get install$$missing"; \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \

@@ -7,29 +7,33 @@ because of the agent::
     import taximeter
 
     taximeter.attribute("tenant", hotel)        # a label of money
-    taximeter.record_cache("embeddings", hit)   # one lookup in a cache of yours
+    taximeter.record_cache("embeddings", hit, key=text)  # one lookup in a cache of yours
     account = taximeter.request_account()       # what this request has caused so far
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from taximeter.account import Account
 
 __version__: Final = "0.1.0"
-__all__ = ["__version__", "attribute", "record_cache", "request_account"]
+__all__ = ["__version__", "attribute", "record_cache", "request_account", "watch_cache"]
 
-_KEYS: Final = ("tenant", "feature", "flags")
+F = TypeVar("F", bound="Callable[..., Any]")
+
+_KEYS: Final = ("tenant", "feature", "segment", "flags")
 
 
 def attribute(key: str, value: object) -> None:
     """Say who or what the running request is for.
 
-    ``key`` is ``"tenant"``, ``"feature"`` or ``"flags"`` (comma-separated names of what is
-    switched on; sorted here). Values are cut to 128 characters, and beyond
-    ``TAXIMETER_LABEL_LIMIT`` distinct ones a tenant or feature becomes ``other``. Outside a
+    ``key`` is ``"tenant"``, ``"feature"``, ``"segment"`` (of users) or ``"flags"`` (names of what is
+    switched on, comma-separated; sorted here). Values are cut to 128 characters, and beyond
+    ``TAXIMETER_LABEL_LIMIT`` distinct ones a tenant, feature or segment becomes ``other``. Outside a
     request nothing happens. Raises :class:`ValueError` on another key: that is a typing error.
     """
     if key not in _KEYS:
@@ -48,20 +52,49 @@ def attribute(key: str, value: object) -> None:
         setattr(account, key, getattr(instruments, key)(value))
 
 
-def record_cache(name: str, hit: bool) -> None:
+def record_cache(name: str, hit: bool, key: object = None) -> None:
     """Count one lookup in the service's own cache called ``name``, and whether it hit.
 
+    ``key``, where given, is what was looked up (a text, or plain values); only its keyed hash is
+    recorded, from which the advisor computes what another size of the cache would have hit.
     Counted on the running request, or without a route outside any request.
     """
     from taximeter import account as accounts  # noqa: PLC0415
 
-    account = accounts.current.get()
-    if account is None and accounts.OUTSIDE.late is None:
+    if accounts.current.get() is None and accounts.OUTSIDE.late is None:
         return  # no agent
-    from taximeter import meters  # noqa: PLC0415
+    from taximeter import caches  # noqa: PLC0415
 
-    if (instruments := meters.get()) is not None:
-        (account or accounts.OUTSIDE).cache(instruments.cache(name), bool(hit))
+    caches.record(name, bool(hit), key)
+
+
+def watch_cache(name: str) -> Callable[[F], F]:
+    """A decorator above ``functools.lru_cache``: each call counts as a lookup in the cache ``name``::
+
+        @taximeter.watch_cache("policies")
+        @functools.lru_cache(maxsize=100)
+        def policy(hotel: str) -> str: ...
+
+    A new memory of the same size is made around the function, so decorate at once, not later.
+    Without the agent the function is returned as it is.
+    """
+
+    def decorate(function: F) -> F:
+        from taximeter import account as accounts  # noqa: PLC0415
+
+        parameters = getattr(function, "cache_parameters", None)
+        if parameters is None or not hasattr(function, "__wrapped__"):
+            raise TypeError(f"watch_cache({name!r}): {function!r} is no functools.lru_cache; decorate one")
+        if accounts.OUTSIDE.late is None:
+            return function  # no agent
+        from functools import lru_cache  # noqa: PLC0415
+
+        from taximeter import caches  # noqa: PLC0415
+
+        watched = caches.counting(name, lru_cache(**parameters())(caches.missing(function.__wrapped__)))
+        return cast("F", watched)
+
+    return decorate
 
 
 def request_account() -> Account | None:

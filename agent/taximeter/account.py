@@ -17,10 +17,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from taximeter.lookups import Lookups
 
 #: Statement texts remembered per request to recognise repeats; beyond it repeats are not seen.
 MAX_STATEMENTS: Final = 4096
@@ -41,9 +44,12 @@ class Totals:
     db_calls: int = 0
     db_duration: float = 0.0
     db_repeated: int = 0
+    pool_wait: float = 0.0
     model_calls: int = 0
     model_attempts: int = 0
     embedding_calls: int = 0
+    embedding_inputs: int = 0
+    embedding_duplicates: int = 0
     tokens_input: int = 0  # cached ones and those of embeddings included
     tokens_output: int = 0
     tokens_cached: int = 0  # the part of input that was read from the provider's cache
@@ -65,6 +71,7 @@ class Account:
     """What one request causes; see the module for its life. Safe to use from several threads."""
 
     __slots__ = (
+        "_inputs",
         "_lock",
         "_pending",
         "_started",
@@ -75,7 +82,9 @@ class Account:
         "first_byte",
         "flags",
         "late",
+        "lookups",
         "route",
+        "segment",
         "streamed",
         "tenant",
         "total",
@@ -86,7 +95,9 @@ class Account:
         self.route: str | None = None
         self.tenant: str | None = None
         self.feature: str | None = None
+        self.segment: str | None = None
         self.flags: str | None = None
+        self.lookups: Lookups | None = None  # set where the request's span is recorded
         self.first_byte: float | None = None  # seconds from the start
         self.ended: float | None = None  # seconds from the start to the last body byte
         self.streamed = False
@@ -94,6 +105,7 @@ class Account:
         self.late: Callable[[Account], None] | None = None  # set when settled
         self._pending = Totals()  # what metrics have not seen yet
         self._statements: set[int] = set()
+        self._inputs: set[int] = set()
         self._lock = threading.Lock()
         self._started = time.perf_counter()
 
@@ -112,6 +124,28 @@ class Account:
                 totals.db_calls += 1
                 totals.db_duration += seconds
                 totals.db_repeated += repeated
+        self._after()
+
+    def pool_wait(self, seconds: float) -> None:
+        """Add time in which a call waited for a free connection."""
+        with self._lock:
+            self.total.pool_wait += seconds
+            self._pending.pool_wait += seconds
+        self._after()
+
+    def embed(self, inputs: Sequence[object]) -> None:
+        """Add the inputs of one embedding call; an input this request has embedded before is a duplicate."""
+        with self._lock:
+            duplicates = 0
+            for each in inputs:
+                key = hash(each if isinstance(each, str) else repr(each))
+                if key in self._inputs:
+                    duplicates += 1
+                elif len(self._inputs) < MAX_STATEMENTS and self is not OUTSIDE:
+                    self._inputs.add(key)
+            for totals in (self.total, self._pending):
+                totals.embedding_inputs += len(inputs)
+                totals.embedding_duplicates += duplicates
         self._after()
 
     def attempt(self) -> None:
@@ -151,8 +185,10 @@ class Account:
                     totals.money[payer] = totals.money.get(payer, 0.0) + cost
         self._after()
 
-    def cache(self, name: str, hit: bool) -> None:
-        """Add one lookup in the service's own cache called ``name``."""
+    def cache(self, name: str, hit: bool, key: object = None) -> None:
+        """Add one lookup in the service's own cache called ``name``, with its key where it is known."""
+        if key is not None and self.lookups is not None:
+            self.lookups.add(name, hit, key)
         with self._lock:
             for totals in (self.total, self._pending):
                 counts = totals.caches.setdefault(name, [0, 0])

@@ -23,7 +23,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled, supp
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from taximeter import account as accounts
-from taximeter import guard, redact, semconv, sql
+from taximeter import dbevidence, guard, redact, semconv, sql
 
 
 def install() -> None:
@@ -70,9 +70,14 @@ def _metered(base: Any) -> Any:
         def _populate_span(self, span: Any, cursor: Any, *args: Any) -> None:
             super()._populate_span(span, cursor, *args)
             if span.is_recording() and (statement := _describe(cursor, args, {})) is not None:
-                _name(span, statement)
+                _name(span, statement, args[1] if len(args) > 1 else None)
                 if len(args) > 1 and _is_batch(args[1]):
                     span.set_attribute(semconv.DB_OPERATION_BATCH_SIZE, len(args[1]))
+
+        def _record_metrics(self, cursor: Any, operation_name: str, start_time: float, error: Any) -> None:
+            super()._record_metrics(cursor, operation_name, start_time, error)
+            if error is None:
+                dbevidence.end(cursor)
 
     return MeteredCursorTracer
 
@@ -110,11 +115,12 @@ def _count(
         guard.caught("database.count", error)
 
 
-def _name(span: Any, statement: sql.Statement) -> None:
+def _name(span: Any, statement: sql.Statement, parameters: Any) -> None:
     span.update_name(statement.summary)
     attributes = {
         semconv.DB_QUERY_SUMMARY: statement.summary,
         semconv.DB_OPERATION_NAME: statement.operation,
+        **dbevidence.begin(parameters),
     }
     if not _literals_kept():
         attributes[semconv.DB_QUERY_TEXT] = statement.text
@@ -148,7 +154,7 @@ class _Sent:
         if self.statement and self.span.is_recording():
             self.span.set_attribute(semconv.DB_SYSTEM_NAME, "postgresql")
             self.span.set_attribute(semconv.DB_NAMESPACE, cursor.connection.info.dbname)
-            _name(self.span, self.statement)
+            _name(self.span, self.statement, args[1] if len(args) > 1 else kwargs.get("params"))
 
     def done(self, error: BaseException | None) -> None:
         try:

@@ -33,10 +33,13 @@ from opentelemetry.util._importlib_metadata import EntryPoint
 
 from taximeter import (
     __version__,
+    caches,
     database,
     guard,
     meters,
     modelcalls,
+    modelevidence,
+    pool,
     pricing,
     request,
     sdk,
@@ -145,10 +148,27 @@ class TaximeterConfigurator(_OTelSDKConfigurator):
         try:
             meters.install(metrics.get_meter("taximeter", __version__))
             threads.install()
+            _watch()
             if os.environ.get("TAXIMETER_PRICES_FILE"):
                 _prices()  # a bad file is told at the start
         except Exception as error:
             guard.caught("configurator", error)
+
+
+def _watch() -> None:
+    """Install our own hooks as their libraries are imported."""
+
+    def load(name: str, install: Callable[[], object]) -> Callable[[Any], None]:
+        def hook(_: Any) -> None:
+            try:
+                install()
+            except Exception as error:  # the service's own import must go on
+                guard.caught(f"distro.{name}", error)
+
+        return hook
+
+    for name, install in _OWN.items():
+        wrapt.register_post_import_hook(load(name, install), name)
 
 
 @cache
@@ -159,12 +179,24 @@ def _prices() -> pricing.PriceBook:
     return book
 
 
+def _price(library: str, evidence: Callable[[], None]) -> None:
+    if modelcalls.install(_prices(), library):
+        evidence()
+
+
 #: What to do before an instrumentor is loaded.
 _PREPARE: Final[dict[str, Callable[[], object]]] = {
     "fastapi": request.install,
     "psycopg": database.install,
-    "openai": lambda: modelcalls.install(_prices(), "openai"),
-    "anthropic": lambda: modelcalls.install(_prices(), "anthropic"),
+    "openai": lambda: _price("openai", modelevidence.install_openai),
+    "anthropic": lambda: _price("anthropic", modelevidence.install_anthropic),
+}
+#: What no instrumentor is for: hooks of ours, installed when the library is imported.
+_OWN: Final[dict[str, Callable[[], object]]] = {
+    "psycopg_pool": pool.install,
+    "redis": caches.install_redis,
+    "cachetools": caches.install_cachetools,
+    "aiocache": caches.install_aiocache,
 }
 
 

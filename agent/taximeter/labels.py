@@ -38,3 +38,23 @@ class Bounded:
                 return OTHER
             self._known[text] = text
             return text
+
+
+class Combined:
+    """Lets at most ``limit`` distinct combinations of labels through; of a later one each is ``other``.
+
+    Each label alone is bounded already, but money has several, and their product is not.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: dict[tuple[str | None, ...], tuple[str | None, ...]] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, *values: str | None) -> tuple[str | None, ...]:
+        if (known := self._known.get(values)) is not None:
+            return known
+        with self._lock:
+            if len(self._known) >= self._limit and values not in self._known:
+                return tuple(None if value is None else OTHER for value in values)
+            return self._known.setdefault(values, values)

@@ -11,22 +11,25 @@ Which is which, with labels:
 ``taximeter.request.model.calls``                counter    http.route
 ``taximeter.request.model.attempts``             counter    http.route
 ``taximeter.request.embedding.calls``            counter    http.route
-``taximeter.request.tokens.{input,output,cached}``  counter  http.route, taximeter.tenant
+``taximeter.request.embedding.{inputs,duplicates}``  counter  http.route
+``taximeter.request.pool.wait``                  counter    http.route, s
+``db.client.connection.wait_time``               histogram  db.client.connection.pool.name, s
+``taximeter.request.tokens.{input,output,cached}``  counter  http.route, who and what for
 ``taximeter.request.unpriced.calls``             counter    http.route
 ``taximeter.request.cache.{lookups,hits}``       counter    http.route, taximeter.cache
 ``taximeter.request.streamed``                   counter    http.route
-``taximeter.cost_usd``                           counter    http.route, taximeter.tenant, provider,
+``taximeter.cost_usd``                           counter    http.route, who and what for, provider,
                                                             request model, operation
 ``taximeter.unpriced.calls``                     counter    provider, request model, reason
 ``taximeter.agent.errors``                       counter    taximeter.hook
 ``taximeter.agent.dropped_spans``                counter    reason
 ===============================================  =========  ==========================================
 
-A counter gets no zeros, so an absent series means 0. A label that is unknown is left out: no
-``http.route`` means no route matched, or no request at all. Work that a request goes on
-causing after it returned (a detached task) is recorded when it happens, by the same route;
-for ``db.calls`` that is one more observation, so its *sum* is exact and its count may exceed
-the requests'.
+*Who and what for* are ``taximeter.tenant``, ``.feature`` and ``.segment``. A counter gets no zeros,
+so an absent series means 0. A label that is unknown is left out: no ``http.route`` means no route
+matched, or no request at all. Work that a request goes on causing after it returned (a detached
+task) is recorded when it happens, by the same route; for ``db.calls`` that is one more observation,
+so its *sum* is exact and its count may exceed the requests'.
 """
 
 from __future__ import annotations
@@ -37,10 +40,11 @@ from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Ob
 from opentelemetry.util.types import Attributes
 
 from taximeter import account as accounts
-from taximeter import export, guard, labels, semconv, settings
+from taximeter import export, guard, hashkey, labels, semconv, settings
 
 DB_CALLS_BOUNDS = (0, 1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200, 500, 1000)
 COST_BOUNDS = (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+WAIT_BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)  # the convention's
 SECONDS_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 2.5, 5.0, 7.5, 10.0, 30.0)
 
 
@@ -51,8 +55,11 @@ class Meters:
         limit = int(settings.number("TAXIMETER_LABEL_LIMIT"))
         self.tenant = labels.Bounded(limit)
         self.feature = labels.Bounded(limit)
+        self.segment = labels.Bounded(limit)
+        self.payers = labels.Combined(5 * limit)
         self.model = labels.Bounded(limit)
         self.cache = labels.Bounded(limit)
+        self.pool = labels.Bounded(limit)
 
         def histogram(name: str, unit: str, doc: str, bounds: tuple[float, ...]) -> Histogram:
             return meter.create_histogram(
@@ -77,6 +84,14 @@ class Meters:
         self.model_calls = counter(s.REQUEST_MODEL_CALLS, "{call}", "Model calls, embeddings excluded.")
         self.model_attempts = counter(s.REQUEST_MODEL_ATTEMPTS, "{attempt}", "HTTP tries of model calls.")
         self.embedding_calls = counter(s.REQUEST_EMBEDDING_CALLS, "{call}", "Embedding calls.")
+        self.embedding_inputs = counter(s.REQUEST_EMBEDDING_INPUTS, "{input}", "Texts embedded.")
+        self.embedding_duplicates = counter(
+            s.REQUEST_EMBEDDING_DUPLICATES, "{input}", "Texts embedded again by the same request."
+        )
+        self.pool_wait = counter(s.REQUEST_POOL_WAIT, "s", "Time spent waiting for a free connection.")
+        self.connection_wait = histogram(
+            s.DB_CLIENT_CONNECTION_WAIT_TIME, "s", "Time until a pool gave a connection.", WAIT_BOUNDS
+        )
         self.tokens_input = counter(s.REQUEST_TOKENS_INPUT, "{token}", "Input tokens, cached ones included.")
         self.tokens_output = counter(s.REQUEST_TOKENS_OUTPUT, "{token}", "Output tokens.")
         self.tokens_cached = counter(s.REQUEST_TOKENS_CACHED, "{token}", "Input tokens read from a cache.")
@@ -132,6 +147,9 @@ class Meters:
             (self.model_calls, taken.model_calls),
             (self.model_attempts, taken.model_attempts),
             (self.embedding_calls, taken.embedding_calls),
+            (self.embedding_inputs, taken.embedding_inputs),
+            (self.embedding_duplicates, taken.embedding_duplicates),
+            (self.pool_wait, taken.pool_wait),
             (self.request_unpriced, taken.unpriced_calls),
         ):
             if value:
@@ -143,7 +161,7 @@ class Meters:
                 self.cache_hits.add(hits, label)
         if not (taken.model_calls or taken.embedding_calls):
             return
-        paying = route if account.tenant is None else {**route, semconv.TENANT: account.tenant}
+        paying = {**route, **self._payer(account)}
         for counter, value in (
             (self.tokens_input, taken.tokens_input),
             (self.tokens_output, taken.tokens_output),
@@ -163,6 +181,14 @@ class Meters:
                 },
             )
 
+    def _payer(self, account: accounts.Account) -> dict[str, str]:
+        """Who and what for: the labels that are known, bounded as a whole."""
+        if account.tenant is None and account.feature is None and account.segment is None:
+            return {}
+        names = (semconv.TENANT, semconv.FEATURE, semconv.SEGMENT)
+        values = self.payers(account.tenant, account.feature, account.segment)
+        return {name: value for name, value in zip(names, values, strict=True) if value is not None}
+
 
 def span_attributes(account: accounts.Account) -> dict[str, str | bool | int | float]:
     """The account as attributes of the server span: every field, 0 when nothing happened."""
@@ -174,6 +200,9 @@ def span_attributes(account: accounts.Account) -> dict[str, str | bool | int | f
         semconv.REQUEST_MODEL_CALLS: total.model_calls,
         semconv.REQUEST_MODEL_ATTEMPTS: total.model_attempts,
         semconv.REQUEST_EMBEDDING_CALLS: total.embedding_calls,
+        semconv.REQUEST_EMBEDDING_INPUTS: total.embedding_inputs,
+        semconv.REQUEST_EMBEDDING_DUPLICATES: total.embedding_duplicates,
+        semconv.REQUEST_POOL_WAIT: total.pool_wait,
         semconv.REQUEST_TOKENS_INPUT: total.tokens_input,
         semconv.REQUEST_TOKENS_OUTPUT: total.tokens_output,
         semconv.REQUEST_TOKENS_CACHED: total.tokens_cached,
@@ -188,10 +217,14 @@ def span_attributes(account: accounts.Account) -> dict[str, str | bool | int | f
     for key, value in (
         (semconv.TENANT, account.tenant),
         (semconv.FEATURE, account.feature),
+        (semconv.SEGMENT, account.segment),
         (semconv.FLAGS, account.flags),
     ):
         if value is not None:
             attributes[key] = value
+    if account.lookups is not None and (text := account.lookups.text()):
+        attributes[semconv.CACHE_LOOKUPS] = text
+        attributes[semconv.EVIDENCE_KEY] = hashkey.hasher().id
     return attributes
 
 

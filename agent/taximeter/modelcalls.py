@@ -23,7 +23,7 @@ from opentelemetry.context import create_key, get_value, set_value
 from opentelemetry.trace import Span
 
 from taximeter import account as accounts
-from taximeter import genai, guard, meters, modeldetails, pricing, semconv
+from taximeter import evidence, genai, guard, meters, modeldetails, pricing, semconv
 from taximeter import usage as usages
 
 WRITTEN_FOR: Final = ("1.3b",)  # versions of opentelemetry-util-genai
@@ -35,13 +35,15 @@ _ABORTED: Final = "aborted"
 class ModelCall:
     """One running call: whose it is, where it goes, how often it was tried, and what came back."""
 
-    __slots__ = ("account", "attempts", "host", "reading")
+    __slots__ = ("account", "attempts", "evidence", "host", "inputs", "reading")
 
     def __init__(self, account: accounts.Account, host: str | None) -> None:
         self.account = account
         self.host = host
         self.attempts = 0
         self.reading: usages.Reading | None = None
+        self.inputs: list[Any] = []  # of an embedding call; kept until it is counted
+        self.evidence: evidence.Attributes = {}  # span attributes without content
 
 
 def install(book: pricing.PriceBook, library: str = "") -> bool:
@@ -149,7 +151,7 @@ class _Pricer:
         )
         cost, reason = self._price(provider, data, usage, reading, invocation.attributes)
         used = any(usage)
-        attributes: dict[str, Any] = {semconv.MODEL_ATTEMPTS: call.attempts}
+        attributes: dict[str, Any] = {semconv.MODEL_ATTEMPTS: call.attempts, **call.evidence}
         aborted = _aborted(invocation, data, error, used=used)
         unpriced = aborted or (cost is None and (used or error is None))
         if aborted:  # a cost is then that of the part whose usage was told
@@ -171,11 +173,16 @@ class _Pricer:
                     "reason": reason,
                 },
             )
-        if call.account.tenant is not None:
-            attributes[semconv.TENANT] = call.account.tenant
-        if call.account.feature is not None:
-            attributes[semconv.FEATURE] = call.account.feature
+        for name, value in (
+            (semconv.TENANT, call.account.tenant),
+            (semconv.FEATURE, call.account.feature),
+            (semconv.SEGMENT, call.account.segment),
+        ):
+            if value is not None:
+                attributes[name] = value
         invocation.span.set_attributes(attributes)
+        if embedding:
+            call.account.embed(call.inputs)
         call.account.model_call(
             payer,
             embedding=embedding,

@@ -27,7 +27,8 @@ from opentelemetry.sdk.trace import Span
 from opentelemetry.util.types import Attributes
 
 from taximeter import account as accounts
-from taximeter import guard, meters, semconv, shutdown
+from taximeter import guard, meters, semconv, shutdown, tenancy
+from taximeter.lookups import Lookups
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -131,6 +132,10 @@ class _Exchange:
         self.started = time.perf_counter_ns()
         self.account = accounts.Account()
         self.account.route = scope.get(_ROUTE)
+        if self.span.is_recording():
+            self.account.lookups = Lookups()
+        if tenancy.allowed():
+            tenancy.from_baggage(self.account)
         self._expected: int | None = None  # bytes of body the client waits for
         self._sent = 0
         self._bodies = 0

@@ -34,6 +34,8 @@ DB_QUERY_TEXT: Final = "db.query.text"
 DB_QUERY_SUMMARY: Final = "db.query.summary"
 DB_RESPONSE_RETURNED_ROWS: Final = "db.response.returned_rows"
 DB_CLIENT_OPERATION_DURATION: Final = "db.client.operation.duration"  # histogram, s
+DB_CLIENT_CONNECTION_WAIT_TIME: Final = "db.client.connection.wait_time"  # histogram, s
+DB_CLIENT_CONNECTION_POOL_NAME: Final = "db.client.connection.pool.name"
 
 # --- GenAI ----------------------------------------------------------------------------
 GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"  # chat, embeddings, ...
@@ -64,7 +66,24 @@ EMBEDDINGS: Final = "embeddings"  # value of gen_ai.operation.name
 # --- Who and what for (allow-listed, bounded) -----------------------------------------
 TENANT: Final = "taximeter.tenant"
 FEATURE: Final = "taximeter.feature"
+SEGMENT: Final = "taximeter.segment"  # of users: guest, vip, staff
 FLAGS: Final = "taximeter.flags"  # active fix.* / fault.* flags, sorted, comma-separated
+
+# --- Evidence without content (docs/evidence.md): keyed hashes, compact texts -----------
+EVIDENCE_KEY: Final = "taximeter.evidence.key"  # id of the key of every hash on this span
+EMBEDDING_INPUTS: Final = "taximeter.embedding.inputs"  # number of inputs of one call
+EMBEDDING_INPUT_EXACT: Final = "taximeter.embedding.input.exact"  # a hash an input, in order
+EMBEDDING_INPUT_NORMALISED: Final = "taximeter.embedding.input.normalised"
+EMBEDDING_SIGNATURES: Final = "taximeter.embedding.signatures"  # 256 bits a returned vector
+PROMPT_BLOCKS: Final = "taximeter.prompt.blocks"  # "s128:hash u40:hash": chain over the prompt
+DB_PARAMETERS_HASH: Final = "taximeter.db.parameters.hash"  # of one call's parameters
+DB_PARAMETERS_VALUES: Final = "taximeter.db.parameters.values"  # opt-in: hashes of each
+DB_RESULT_VALUES: Final = "taximeter.db.result.values"  # opt-in: hashes of returned values
+CACHE_LOOKUPS: Final = "taximeter.cache.lookups"  # server span: "name=+hash,-hash/normalised"
+CODE_FILE_PATH: Final = "code.file.path"  # the service's own code that made the call
+CODE_LINE_NUMBER: Final = "code.line.number"
+CODE_FUNCTION_NAME: Final = "code.function.name"
+CODE_CALLERS: Final = "taximeter.code.callers"  # "file:line function < ...", innermost first
 
 # --- The request account --------------------------------------------------------------
 # On the request's server span and, under the same names, as metrics labelled by route.
@@ -76,6 +95,8 @@ REQUEST_DB_REPEATED: Final = "taximeter.request.db.repeated"  # calls whose text
 REQUEST_MODEL_CALLS: Final = "taximeter.request.model.calls"  # chat, responses, messages
 REQUEST_MODEL_ATTEMPTS: Final = "taximeter.request.model.attempts"  # HTTP tries, embeddings included
 REQUEST_EMBEDDING_CALLS: Final = "taximeter.request.embedding.calls"
+REQUEST_EMBEDDING_INPUTS: Final = "taximeter.request.embedding.inputs"  # texts, over the calls
+REQUEST_EMBEDDING_DUPLICATES: Final = "taximeter.request.embedding.duplicates"  # asked for before
 REQUEST_TOKENS_INPUT: Final = "taximeter.request.tokens.input"  # cached ones and embeddings included
 REQUEST_TOKENS_OUTPUT: Final = "taximeter.request.tokens.output"
 REQUEST_TOKENS_CACHED: Final = "taximeter.request.tokens.cached"  # the part of input read from cache
@@ -83,6 +104,7 @@ REQUEST_COST: Final = "taximeter.request.cost"  # USD
 REQUEST_UNPRICED_CALLS: Final = "taximeter.request.unpriced.calls"  # their money is not in cost
 REQUEST_CACHE_LOOKUPS: Final = "taximeter.request.cache.lookups"
 REQUEST_CACHE_HITS: Final = "taximeter.request.cache.hits"
+REQUEST_POOL_WAIT: Final = "taximeter.request.pool.wait"  # s, waiting for a free connection
 REQUEST_FIRST_BYTE: Final = "taximeter.request.first_byte"  # s from request start
 REQUEST_STREAMED: Final = "taximeter.request.streamed"  # bool on spans; counter as metric
 

@@ -107,6 +107,70 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "Distinct values of one label (tenant, model, cache name); later ones become 'other'.",
     ),
     Setting(
+        "TAXIMETER_BAGGAGE",
+        None,
+        "list",
+        "Baggage that is believed: tenant=KEY,feature=KEY,segment=KEY. Strangers can send baggage too.",
+    ),
+    Setting(
+        "TAXIMETER_CACHES",
+        "redis,cachetools,aiocache",
+        "list",
+        "Libraries whose cache lookups are counted.",
+    ),
+    Setting(
+        "TAXIMETER_REDIS_CACHES",
+        None,
+        "list",
+        "Names of caches in redis by prefix of the key: embedding=emb:,answer=ans:. Others are 'redis'.",
+    ),
+    Setting(
+        "TAXIMETER_HASH_KEY",
+        None,
+        "text",
+        "Key of the hashes, at least 16 characters, the same for all replicas. Else one is made and kept.",
+    ),
+    Setting("TAXIMETER_STATE_DIR", None, "path", "Where the made key is kept (~/.local/state/taximeter)."),
+    Setting(
+        "TAXIMETER_EVIDENCE_INPUTS", "64", "int", "Embedding inputs of a call that are hashed (240); 0: none."
+    ),
+    Setting(
+        "TAXIMETER_EVIDENCE_SIGNATURES",
+        "16",
+        "int",
+        "Returned vectors of a call that are signed, where numpy is loaded (63); 0: none.",
+    ),
+    Setting(
+        "TAXIMETER_EVIDENCE_PROMPT_BLOCKS",
+        "96",
+        "int",
+        "Blocks of a prompt that are hashed (96, some 200,000 characters); 0: none.",
+    ),
+    Setting(
+        "TAXIMETER_EVIDENCE_PARAMETERS",
+        "256",
+        "int",
+        "Values of a statement's parameters that are looked at for its hash (1000); 0: no hash.",
+    ),
+    Setting(
+        "TAXIMETER_EVIDENCE_VALUES",
+        "0",
+        "int",
+        "Single values of parameters and of returned rows hashed a statement (240); off, since it costs.",
+    ),
+    Setting(
+        "TAXIMETER_EVIDENCE_LOOKUPS",
+        "64",
+        "int",
+        "Cache lookups of a request whose key is hashed (100); 0: none. Lookups are counted all the same.",
+    ),
+    Setting(
+        "TAXIMETER_EVIDENCE_CODE",
+        "2",
+        "int",
+        "Lines of the service's code recorded for a database or model call (4); 0: none.",
+    ),
+    Setting(
         "TAXIMETER_FLUSH_TIMEOUT",
         "5",
         "float",

@@ -137,6 +137,7 @@ class Stack:
             "OTEL_SERVICE_NAME": "hotel-chat",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.ports.otlp_http}",
             "OTEL_METRIC_EXPORT_INTERVAL": "5000",
+            "TAXIMETER_STATE_DIR": str(self.directory / "state"),  # the key of the hashes
             **(env or {}),
         }
         # An open port is the sign of health: a request to /health would be in nobody's ledger.

@@ -34,7 +34,7 @@ class Embedder:
 
     async def embed(self, text: str) -> str:
         cached = None if self._flags["fault.cold_cache"] else self._cache.get(text)
-        taximeter.record_cache("embedding", hit=cached is not None)
+        taximeter.record_cache("embedding", hit=cached is not None, key=text)
         if cached is not None:
             self._cache.move_to_end(text)
             return cached

@@ -25,6 +25,7 @@ from tests.agent.standin import Provider
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+HASH_KEY = "a key of the tests, and of no other"
 
 
 def free_port() -> int:
@@ -70,6 +71,7 @@ class Service:
                 "ANTHROPIC_BASE_URL": provider.url,
                 "TAXIMETER_MODEL_HOSTS": "127.0.0.1",
                 "TAXIMETER_STRICT": "1",
+                "TAXIMETER_HASH_KEY": HASH_KEY,
             }
             | environment,
             stdout=self._output,

@@ -1,0 +1,52 @@
+"""Evidence of database calls through psycopg: parameters, rows and the place in the code.
+
+Called by the cursor tracer of ``taximeter.database`` inside the call's span. Values of returned
+rows are read from libpq's result as the server sent them, so nothing is fetched or converted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from opentelemetry import trace
+
+from taximeter import evidence, guard, semconv
+
+_MAX_ROWS = 100
+
+
+def begin(parameters: Any) -> evidence.Attributes:
+    """Of a statement about to be sent: its parameters' hash, and who asked for it."""
+    try:
+        return {**evidence.of_parameters(parameters), **evidence.of_code()}
+    except Exception as error:
+        guard.caught("dbevidence.begin", error)
+        return {}
+
+
+def end(cursor: Any) -> None:
+    """When it has been executed, its span still current: rows returned; their values if asked for."""
+    try:
+        span = trace.get_current_span()
+        if not span.is_recording() or cursor.description is None:
+            return
+        found: evidence.Attributes = {semconv.DB_RESPONSE_RETURNED_ROWS: cursor.rowcount}
+        if evidence.limits().values and cursor.pgresult is not None:
+            found |= evidence.of_rows(list(_texts(cursor.pgresult)))
+        span.set_attributes(found)
+    except Exception as error:
+        guard.caught("dbevidence.end", error)
+
+
+def _texts(result: Any) -> Iterator[str]:
+    columns = [each for each in range(result.nfields) if result.fformat(each) == 0]  # text, not binary
+    left = evidence.limits().values * 2  # distinct ones are wanted
+    for row in range(min(result.ntuples, _MAX_ROWS)):
+        for column in columns:
+            value = result.get_value(row, column)
+            if value is not None and value not in (b"t", b"f") and len(value) <= evidence.MAX_KEY:
+                yield value.decode("utf-8", "replace")
+                left -= 1
+                if left <= 0:
+                    return
