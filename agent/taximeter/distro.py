@@ -42,6 +42,7 @@ from taximeter import (
     pool,
     pricing,
     request,
+    sanity,
     sdk,
     settings,
     shutdown,
@@ -142,7 +143,12 @@ class TaximeterConfigurator(_OTelSDKConfigurator):
             except Exception as error:
                 guard.caught("configurator", error)
         else:
-            tracers, provider = sdk.build(kwargs.get("auto_instrumentation_version"))
+            try:
+                tracers, provider = sdk.build(kwargs.get("auto_instrumentation_version"))
+            except Exception as error:
+                guard.caught("configurator.sdk", error)
+                logger.error("Taximeter could not build the SDK (see above): nothing is measured.")
+                return
             # Metrics last to be asked but exported side by side: either may be slow.
             shutdown.install(tracers.force_flush, provider.force_flush)
         try:
@@ -207,7 +213,10 @@ def _start() -> None:
         return
     _started = True
     settings.apply_defaults()
+    problems = sanity.repair()
     _log_to_stderr()
+    for problem in problems:
+        guard.note("settings", problem)
     logger.info(
         "Taximeter %s, Python %s: %s",
         __version__,

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import inf
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -235,7 +236,7 @@ def number(name: str, environ: MutableMapping[str, str] | None = None) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if value >= 0:
+    if 0 <= value < inf:
         return value
     guard.note("settings", f"{name}={text!r} is not a number of at least 0; using {default}.")
     return float(default)

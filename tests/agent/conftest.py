@@ -79,7 +79,7 @@ class Service:
         )
 
     def wait(self) -> Service:
-        for _ in range(600):
+        for _ in range(2400):
             if self.process.poll() is not None:
                 raise AssertionError(f"the service ended with {self.process.returncode}: {self.log()}")
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.1):
@@ -131,9 +131,16 @@ def start(
     """Starts services; whatever still runs at the end is stopped."""
     running: list[Service] = []
 
-    def starting(app: str = "service", server: tuple[str, ...] = (), **environment: str) -> Service:
+    def starting(
+        app: str = "service",
+        server: tuple[str, ...] = (),
+        launcher: tuple[str, ...] | None = None,
+        **environment: str,
+    ) -> Service:
         log = tmp_path_factory.mktemp("service") / "log.txt"
         how = {"server": server} if server else {}
+        if launcher is not None:
+            how["launcher"] = launcher
         service = Service(app, receiver, provider, environment, log=log, **how)
         running.append(service)
         return service.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -74,6 +75,10 @@ class Receiver:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             allow_reuse_address = True
+
+            def handle_error(self, *_: Any) -> None:
+                if not isinstance(sys.exception(), OSError):  # who hangs up is no news
+                    super().handle_error(*_)
 
         self._server = Server(("127.0.0.1", self.port), Handler)
         self.port = self._server.server_address[1]

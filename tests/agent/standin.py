@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -56,14 +57,20 @@ class Provider:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                provider._answer(self, body)
+                size = int(self.headers["content-length"])
+                body = self.rfile.read(size)
+                if len(body) == size:  # else the caller gave up while it was sending
+                    provider._answer(self, json.loads(body))
 
             def log_message(self, *_: Any) -> None:
                 pass
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
+
+            def handle_error(self, *_: Any) -> None:
+                if not isinstance(sys.exception(), OSError):  # who hangs up is no news
+                    super().handle_error(*_)
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
