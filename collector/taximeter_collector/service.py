@@ -29,11 +29,12 @@ from taximeter_collector.listen import HttpServer, Scope, bind, page
 from taximeter_collector.log import Log
 from taximeter_collector.memory import MemoryLimiter, resident_bytes
 from taximeter_collector.own_metrics import OwnMetrics
+from taximeter_collector.process.account import annotate
 from taximeter_collector.process.chain import Chain
 from taximeter_collector.process.make import CHANGING, make_processor
-from taximeter_collector.process.policies import build as build_policies
 from taximeter_collector.process.stage import TailSamplingStage
 from taximeter_collector.process.tail_sampling import build as build_sampler
+from taximeter_collector.process.tail_sampling import gather_all
 from taximeter_collector.prometheus.expose import PLAIN
 from taximeter_collector.receive.grpc import GrpcReceiver
 from taximeter_collector.receive.http import otlp_http
@@ -147,18 +148,18 @@ class Service:
         for name in SIGNALS:
             cursors = []
             for pipeline in (p for p in self._config.pipelines if p.signal == name):
-                sampler = self._processor(pipeline, "tail_sampling")
-                readers = (sampler.id,) if sampler else pipeline.exporters
+                whole = self._whole_traces(pipeline)
+                readers = (whole.id,) if whole else pipeline.exporters
                 cursors += [cursor_name(pipeline.id, reader) for reader in readers]
             if cursors:
                 self._logs[name] = self._open_log(name, name, cursors)
         for pipeline in self._config.pipelines:
-            sampler = self._processor(pipeline, "tail_sampling")
-            if sampler:
+            whole = self._whole_traces(pipeline)
+            if whole:
                 cursors = [cursor_name(pipeline.id, exporter) for exporter in pipeline.exporters]
                 kept = self._open_log(f"{file_name(pipeline.id)}.sampled", pipeline.signal, cursors)
                 self._kept[pipeline.id] = kept
-                self._stages[pipeline.id] = self._stage(pipeline, sampler, kept)
+                self._stages[pipeline.id] = self._stage(pipeline, whole, kept)
 
     def _open_log(self, name: str, signal_name: str, cursors: list[str]) -> Log:
         log = Log(self._directory.log(name), signal_name, max_bytes=self._max_bytes)
@@ -167,18 +168,23 @@ class Service:
                 _logger.warning("%s is no longer configured: it gives up %d requests of the log", cursor, lag)
         return log
 
-    def _stage(self, pipeline: Pipeline, sampler: Component, kept: Log) -> TailSamplingStage:
-        source = self._logs[pipeline.signal]
-        policies = build_policies(sampler.values["policies"])
+    def _whole_traces(self, pipeline: Pipeline) -> Component | None:
+        """The processor that needs whole traces, if the pipeline has one; tail_sampling sets the waits."""
+        return self._processor(pipeline, "tail_sampling") or self._processor(pipeline, "request_account")
+
+    def _stage(self, pipeline: Pipeline, whole: Component, kept: Log) -> TailSamplingStage:
+        sampling = whole.type == "tail_sampling"
         return TailSamplingStage(
-            sampler.id,
+            whole.id,
             pipeline.id,
-            source=source,
+            source=self._logs[pipeline.signal],
             sources=pipeline.receivers,
             kept=kept,
-            sampler=build_sampler(sampler.values, policies),
+            sampler=build_sampler(whole.values) if sampling else gather_all(whole.values),
             own=self._own,
-            chain=self._chain(pipeline, before_sampling=True),
+            chain=self._chain(pipeline, before=True),
+            annotate=annotate if self._processor(pipeline, "request_account") else None,
+            marked=sampling,
         )
 
     def _pump(self, pipeline: Pipeline, exporter: str) -> Pump:
@@ -202,16 +208,16 @@ class Service:
             backoff=Backoff.of(retry) if retry else LOCAL_BACKOFF,
             dead_letters=DeadLetters(self._directory.path, pipeline.signal, pipeline.id, exporter),
             own=self._own,
-            chain=self._chain(pipeline, before_sampling=False),
+            chain=self._chain(pipeline, before=False),
             **batching,
         )
 
-    def _chain(self, pipeline: Pipeline, *, before_sampling: bool) -> Chain:
-        """The processors that change requests; those named before tail_sampling run before it."""
+    def _chain(self, pipeline: Pipeline, *, before: bool) -> Chain:
+        """The processors that change requests, before or after the one that gathers whole traces."""
         components = [self._config.processors[name] for name in pipeline.processors]
-        kinds = [component.type for component in components]
-        split = kinds.index("tail_sampling") if "tail_sampling" in kinds else 0
-        chosen = components[:split] if before_sampling else components[split:]
+        whole = self._whole_traces(pipeline)
+        split = components.index(whole) if whole else 0
+        chosen = components[:split] if before else components[split:]
         made = [make_processor(c) for c in chosen if c.type in CHANGING]
         return Chain(made, SIGNALS[pipeline.signal])
 

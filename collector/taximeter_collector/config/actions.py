@@ -5,7 +5,18 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from taximeter_collector.config.fields import Key, Notes, Section, anything, one_of, read_section, text, wrong
+from taximeter_collector.config.fields import (
+    Key,
+    Notes,
+    Section,
+    anything,
+    duration,
+    one_of,
+    read_section,
+    text,
+    whole,
+    wrong,
+)
 from taximeter_collector.errors import ConfigError
 
 _ACTION = Section(
@@ -55,4 +66,12 @@ def _action(value: Any, path: str) -> dict[str, Any]:
 
 ATTRIBUTES = Section({"actions": Key(actions)}, official=("include", "exclude"))
 RESOURCE = Section({"attributes": Key(actions)})
+REQUEST_ACCOUNT = Section(  # Taximeter's own
+    {
+        # How long a trace's spans are waited for: after its first span, and after its root's.
+        "wait": Key(duration, 30.0),
+        "wait_after_root": Key(duration, 2.0),
+        "num_traces": Key(whole, 50_000),
+    }
+)
 PRICING = Section({"prices_file": Key(text, "")})  # Taximeter's own

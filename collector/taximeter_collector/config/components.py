@@ -5,7 +5,7 @@ Where a default differs from the official collector's, the line says why.
 
 from __future__ import annotations
 
-from taximeter_collector.config.actions import ATTRIBUTES, PRICING, RESOURCE
+from taximeter_collector.config.actions import ATTRIBUTES, PRICING, REQUEST_ACCOUNT, RESOURCE
 from taximeter_collector.config.fields import (
     Key,
     Section,
@@ -138,6 +138,7 @@ RECEIVERS: dict[str, Section] = {
 PROCESSORS: dict[str, Section] = {
     "attributes": ATTRIBUTES,
     "pricing": PRICING,
+    "request_account": REQUEST_ACCOUNT,
     "resource": RESOURCE,
     "tail_sampling": TAIL_SAMPLING,
     "batch": Section(

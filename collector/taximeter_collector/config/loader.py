@@ -281,17 +281,21 @@ def _pipelines(section: Any, parts: dict[str, dict[str, Component]]) -> tuple[Pi
         for kind in ("receivers", "exporters"):
             if not found[kind]:
                 raise ConfigError(f"{path}.{kind}: name at least one")
-        samplers = [n for n in found["processors"] if parts["processors"][n].type == "tail_sampling"]
-        if samplers and signal != "traces":
-            raise ConfigError(f"{path}.processors: `{samplers[0]}` takes traces, not {signal}")
-        if len(samplers) > 1:
-            raise ConfigError(f"{path}.processors: more than one tail_sampling; put their policies into one")
+        _check_processors(path, signal, [parts["processors"][name].type for name in found["processors"]])
         for exporter in found["exporters"]:
             takes = EXPORTER_SIGNALS.get(parts["exporters"][exporter].type, _SIGNALS)
             if signal not in takes:
                 raise ConfigError(f"{path}.exporters: `{exporter}` takes {', '.join(takes)}, not {signal}")
         result.append(Pipeline(str(name), signal, *(tuple(found[kind]) for kind in _PIPELINE)))
     return tuple(result)
+
+
+def _check_processors(path: str, signal: str, kinds: list[str]) -> None:
+    for kind in ("tail_sampling", "request_account", "pricing"):
+        if kind in kinds and signal != "traces":
+            raise ConfigError(f"{path}.processors: `{kind}` takes traces, not {signal}")
+        if kinds.count(kind) > 1:
+            raise ConfigError(f"{path}.processors: more than one `{kind}`")
 
 
 def _references(path: str, value: Any, kind: str, parts: dict[str, dict[str, Component]]) -> list[str]:

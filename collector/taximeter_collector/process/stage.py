@@ -55,12 +55,15 @@ class TailSamplingStage:
         sampler: Sampler,
         own: OwnMetrics,
         chain: Chain,
+        annotate: Callable[[list[raw.RawSpan]], list[raw.RawSpan]] | None = None,
+        marked: bool = True,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.cursor = f"{pipeline}|{name}"
         self.name, self._pipeline = name, pipeline
         self._source, self._sources, self._kept, self._sampler = source, sources, kept, sampler
         self._own, self._chain, self._clock = own, chain, clock
+        self._annotate, self._marked = annotate, marked
         self._draining = asyncio.Event()
         self._position = source.position(self.cursor)
         sampler.seen = self._position
@@ -130,14 +133,16 @@ class TailSamplingStage:
             for part in raw.spans(self._chain.row(row).payload):
                 if part.trace_id in spans and row.seq <= wanted[part.trace_id].at_seq:
                     spans[part.trace_id].append(part)
+        if self._annotate is not None:
+            spans = {trace_id: self._annotate(parts) for trace_id, parts in spans.items()}
         for group in _grouped(outcomes, spans):
             late = [o for o in group if isinstance(o, Late) and o.seq > self._late]
             parts = [
-                _marked(part, decision, dry_run=self._sampler.dry_run)
+                self._with_reason(part, decision)
                 for trace_id, decision in ((o.trace_id, o.decision) for o in group if isinstance(o, Decided))
                 for part in spans.get(trace_id, ())
             ]
-            parts += [_marked(part, d, dry_run=self._sampler.dry_run) for o in late for part, d in o.spans]
+            parts += [self._with_reason(part, d) for o in late for part, d in o.spans]
             rows = [
                 (o.trace_id, o.decision.kept, o.decision.reason, o.decision.at_seq, o.decision.count)
                 for o in group
@@ -180,6 +185,17 @@ class TailSamplingStage:
                 policy=outcome.decision.reason,
                 sampled=str(outcome.decision.kept).lower(),
             )
+
+    def _with_reason(self, part: raw.RawSpan, decision: Decision) -> raw.RawSpan:
+        """The span with the reason it was kept for and the number of traces it stands for."""
+        if not self._marked:
+            return part
+        extra = raw.text_attribute(semconv.SAMPLING_POLICY, decision.reason)
+        if self._sampler.dry_run:
+            extra += raw.boolean_attribute(semconv.SAMPLING_KEPT, decision.kept)
+        else:
+            extra += raw.number_attribute(semconv.SAMPLING_ADJUSTED_COUNT, decision.count)
+        return part._replace(span=part.span + extra)
 
     def _restore(self, database: sqlite3.Connection) -> int:
         state = dict(database.execute("SELECT key, value FROM stage"))
@@ -227,13 +243,3 @@ def _grouped(
             group, size = [], 0
     if group:
         yield group
-
-
-def _marked(part: raw.RawSpan, decision: Decision, *, dry_run: bool) -> raw.RawSpan:
-    """The span with the reason it was kept for and the number of traces it stands for."""
-    extra = raw.text_attribute(semconv.SAMPLING_POLICY, decision.reason)
-    if dry_run:
-        extra += raw.boolean_attribute(semconv.SAMPLING_KEPT, decision.kept)
-    else:
-        extra += raw.number_attribute(semconv.SAMPLING_ADJUSTED_COUNT, decision.count)
-    return part._replace(span=part.span + extra)

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from taximeter_collector.log import Row
-from taximeter_collector.process.policies import Answer, Facts, Policy
+from taximeter_collector.process.policies import Always, Answer, Facts, Policy
+from taximeter_collector.process.policies import build as policies
 from taximeter_collector.process.raw import Head, RawSpan, spans
 
 
@@ -204,14 +205,25 @@ def _weight(trace_state: str) -> float:
     return 1.0
 
 
-def build(values: dict[str, Any], policies: list[Policy]) -> Sampler:
-    """A sampler of a checked configuration."""
+def build(values: dict[str, Any]) -> Sampler:
+    """The sampler of a checked configuration."""
     cache = values["decision_cache"]
     return Sampler(
-        policies,
+        policies(values["policies"]),
         wait_s=values["decision_wait"],
         wait_after_root_s=values["decision_wait_after_root_received"],
         max_traces=max(1, values["num_traces"]),
         remembered=(max(1, cache["sampled_cache_size"]), max(1, cache["non_sampled_cache_size"])),
         dry_run=values["dry_run"],
+    )
+
+
+def gather_all(values: dict[str, Any]) -> Sampler:
+    """For ``request_account``: every trace is kept, once it is whole."""
+    return Sampler(
+        [Always("request_account")],
+        wait_s=values["wait"],
+        wait_after_root_s=values["wait_after_root"],
+        max_traces=max(1, values["num_traces"]),
+        remembered=(100_000, 1),
     )
