@@ -43,6 +43,11 @@ COMMANDS = {
         "analysis",
         "what changed between two windows, versions, runs or saved reports",
     ),
+    "loadtest": Command(
+        "taximeter_analysis.loadtest.command",
+        "analysis",
+        "send concurrent guests to a service, or to two in turn, and compare",
+    ),
     "report": Command(
         "taximeter_analysis.command",
         "analysis",

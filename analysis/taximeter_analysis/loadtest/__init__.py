@@ -1,0 +1,1 @@
+"""``taximeter loadtest``: guests from a Locust file, in interleaved blocks that `compare` reads."""
