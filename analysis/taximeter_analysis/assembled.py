@@ -6,7 +6,6 @@ It has what requests alone tell (durations, failures, and counts where they are 
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -74,7 +73,7 @@ def assemble(
 
 def _usage(rows: Sequence[Row], counts: Sequence[str]) -> Usage:
     values: dict[str, float | None] = {item.name: None for item in fields(Usage)}
-    values |= {name: math.fsum(row[index + 2] for row in rows) for index, name in enumerate(counts)}
+    values |= {name: sum(row[index + 2] for row in rows) for index, name in enumerate(counts)}
     values |= {"requests": len(rows), "errors": sum(bool(row[1]) for row in rows)}
     return Usage(**values)  # type: ignore[arg-type]  # by name, from the class's own fields
 
