@@ -10,10 +10,12 @@ import re
 import sys
 from pathlib import Path
 
+from taximeter.coverage import LIBRARIES
 from taximeter.settings import SETTINGS
 
 AGENT = Path(__file__).resolve().parents[1] / "docs" / "agent.md"
-_MARKED = re.compile(r"(<!-- settings:[^>]*-->\n)(.*?)(<!-- /settings -->)", re.DOTALL)
+_SETTINGS = re.compile(r"(<!-- settings:[^>]*-->\n)(.*?)(<!-- /settings -->)", re.DOTALL)
+_COVERAGE = re.compile(r"(<!-- coverage:[^>]*-->\n)(.*?)(<!-- /coverage -->)", re.DOTALL)
 
 
 def settings_table() -> str:
@@ -25,9 +27,22 @@ def settings_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def coverage_table() -> str:
+    """What serves what, as a Markdown table."""
+    lines = ["| library | for | official instrumentor | added by Taximeter |", "| --- | --- | --- | --- |"]
+    for library in LIBRARIES:
+        base = " (base install)" if library.base else ""
+        lines.append(
+            f"| {library.package} | {library.kind} | `{library.instrumentor}` {library.version}{base} "
+            f"| {library.adds} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def rendered(text: str) -> str:
-    """``docs/agent.md`` with its settings table made anew."""
-    return _MARKED.sub(lambda found: found[1] + settings_table() + found[3], text)
+    """``docs/agent.md`` with its tables made anew."""
+    text = _COVERAGE.sub(lambda found: found[1] + coverage_table() + found[3], text)
+    return _SETTINGS.sub(lambda found: found[1] + settings_table() + found[3], text)
 
 
 def main() -> int:

@@ -31,12 +31,20 @@ def install() -> None:
     import psycopg  # noqa: PLC0415  (only where the driver is installed)
     from opentelemetry.instrumentation import psycopg as instrumentor  # noqa: PLC0415
 
+    if meter(instrumentor):
+        _wrap_streaming(psycopg)
+        _wrap_type_lookups(psycopg)
+
+
+def meter(instrumentor: Any) -> bool:
+    """Have ``instrumentor`` (a module of the DB-API family) count; whether it did not yet.
+
+    By name: it looks the class up in its module whenever a connection is made.
+    """
     if getattr(instrumentor.CursorTracer, "_taximeter", False):
-        return
-    # By name: the instrumentor looks the class up in its module whenever a connection is made.
-    setattr(instrumentor, "CursorTracer", _metered(instrumentor.CursorTracer))  # noqa: B010
-    _wrap_streaming(psycopg)
-    _wrap_type_lookups(psycopg)
+        return False
+    instrumentor.CursorTracer = _metered(instrumentor.CursorTracer)
+    return True
 
 
 def _metered(base: Any) -> Any:

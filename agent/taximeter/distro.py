@@ -23,6 +23,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, Final
 
 import wrapt
@@ -34,7 +35,8 @@ from opentelemetry.util._importlib_metadata import EntryPoint
 from taximeter import (
     __version__,
     caches,
-    database,
+    coverage,
+    drivers,
     guard,
     meters,
     modelcalls,
@@ -47,24 +49,20 @@ from taximeter import (
     settings,
     shutdown,
     threads,
+    wsgi,
 )
 
 logger = guard.logger
 
-#: Instrumentor entry points, named as the library they are for, with the arguments they get.
+#: What the instrumentors of ``coverage.LIBRARIES`` are given, by entry point.
 _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "fastapi": {"exclude_spans": ["send", "receive"]},
-    "psycopg": {},
+    "flask": {"request_hook": wsgi.flask_hook},
+    "django": {"request_hook": wsgi.django_hook},
     "httpx": dict(modelcalls.HOOKS),
     "httpx2": dict(modelcalls.HOOKS),
-    "openai": {},
-    "anthropic": {},
-}
-#: Only the official instrumentors of these names are loaded: others share the entry-point
-#: name, count the same call again, and no variable could tell them apart.
-_OFFICIAL: Final = {
-    "openai": "opentelemetry.instrumentation.genai.openai",
-    "anthropic": "opentelemetry.instrumentation.genai.anthropic",
+    "requests": {"request_hook": modelcalls.count_attempt},
+    "aiohttp-client": {"request_hook": modelcalls.count_attempt},
 }
 
 _started = False
@@ -79,18 +77,19 @@ class TaximeterDistro(BaseDistro):  # type: ignore[misc]
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         name = entry_point.name
         module = entry_point.value.partition(":")[0]
-        if name in _OFFICIAL and module != _OFFICIAL[name]:
+        library = coverage.BY_NAME.get(name)
+        if library is None:
+            super().load_instrumentor(entry_point, **kwargs)  # whose library's module is not known
+            return
+        if not module.startswith(library.instruments) and _installed(library):
+            # Others share the entry-point name, count the same call again, and no variable
+            # could tell them apart.
             logger.warning(
-                "Instrumentor %s from %s is left out: %s already traces these calls.",
-                name,
-                module,
-                _OFFICIAL[name],
+                "Instrumentor %s from %s is left out: %s traces these calls.",
+                *(name, module, library.instrumentor),
             )
             return
-        if name not in _ARGUMENTS:
-            super().load_instrumentor(entry_point, **kwargs)
-            return
-        arguments = _ARGUMENTS[name] | kwargs
+        arguments = _ARGUMENTS.get(name, {}) | kwargs
 
         def load() -> None:
             try:
@@ -100,7 +99,33 @@ class TaximeterDistro(BaseDistro):  # type: ignore[misc]
             except Exception as error:  # the service's own import must go on
                 guard.caught(f"distro.{name}", error)
 
-        wrapt.register_post_import_hook(lambda _: _one_by_one(load), name)
+        def imported(found: Any) -> None:
+            if name == "django":
+                _after_setup(found, load)  # the instrumentor reads the settings, which come later
+            else:
+                _one_by_one(load)
+
+        wrapt.register_post_import_hook(imported, library.module)
+
+
+def _after_setup(django: Any, load: Callable[[], None]) -> None:
+    """Load once Django's settings are known, and before its handler reads the middleware in them."""
+    setup = django.setup
+
+    def ready(*args: Any, **kwargs: Any) -> Any:
+        result = setup(*args, **kwargs)
+        django.setup = setup
+        _one_by_one(load)
+        return result
+
+    django.setup = ready
+
+
+def _installed(library: coverage.Library) -> bool:
+    try:
+        return find_spec(library.instruments) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 _waiting = threading.local()
@@ -193,7 +218,17 @@ def _price(library: str, evidence: Callable[[], None]) -> None:
 #: What to do before an instrumentor is loaded.
 _PREPARE: Final[dict[str, Callable[[], object]]] = {
     "fastapi": request.install,
-    "psycopg": database.install,
+    "starlette": request.install,
+    "flask": wsgi.install_flask,
+    "django": wsgi.install_django,
+    "psycopg": drivers.install_psycopg,
+    "psycopg2": drivers.install_psycopg2,
+    "asyncpg": drivers.install_asyncpg,
+    "sqlalchemy": drivers.install_sqlalchemy,
+    "botocore": modelcalls.silence_botocore,
+    "google-genai": lambda: modelcalls.install(_prices(), "google-genai"),
+    "langchain": lambda: modelcalls.install(_prices()),
+    "bedrock": lambda: modelcalls.install(_prices(), "bedrock"),
     "openai": lambda: _price("openai", modelevidence.install_openai),
     "anthropic": lambda: _price("anthropic", modelevidence.install_anthropic),
 }

@@ -17,7 +17,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from opentelemetry.context import create_key, get_value, set_value
 from opentelemetry.trace import Span
@@ -272,8 +275,17 @@ HOOKS: Final[dict[str, Callable[[Span, Any], None] | Callable[[Span, Any], Await
 
 
 def _host(request: Any) -> str | None:
-    host = getattr(request.url, "host", None)
+    if isinstance(request.url, str):  # requests
+        return urlsplit(request.url).hostname
+    host = getattr(request.url, "host", None)  # httpx, aiohttp
     return host if isinstance(host, str) else None
+
+
+def silence_botocore() -> None:
+    """Bedrock's own instrumentor traces its model calls; botocore's would make a second span of each."""
+    extensions = import_module("opentelemetry.instrumentation.botocore.extensions")
+    if find_spec("opentelemetry.instrumentation.genai.bedrock") is not None:
+        extensions._BOTOCORE_EXTENSIONS.pop("bedrock-runtime", None)
 
 
 def _suspend(cls: Any) -> None:

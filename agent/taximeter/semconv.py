@@ -33,6 +33,7 @@ DB_OPERATION_BATCH_SIZE: Final = "db.operation.batch.size"
 DB_QUERY_TEXT: Final = "db.query.text"
 DB_QUERY_SUMMARY: Final = "db.query.summary"
 DB_RESPONSE_RETURNED_ROWS: Final = "db.response.returned_rows"
+DB_CLIENT_RESPONSE_RETURNED_ROWS: Final = "db.client.response.returned_rows"  # histogram, {row}
 DB_CLIENT_OPERATION_DURATION: Final = "db.client.operation.duration"  # histogram, s
 DB_CLIENT_CONNECTION_WAIT_TIME: Final = "db.client.connection.wait_time"  # histogram, s
 DB_CLIENT_CONNECTION_POOL_NAME: Final = "db.client.connection.pool.name"

@@ -1,0 +1,100 @@
+"""The same routes in Flask and in Django, served by the standard library: ``-m ... flask|django``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import openai
+import psycopg2
+import sqlalchemy
+
+import taximeter
+
+client = openai.OpenAI()
+HELLO: Any = [{"role": "user", "content": "hello"}]
+engine = sqlalchemy.create_engine(os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg2:"))
+
+
+def chat() -> None:
+    client.chat.completions.create(model="gpt-4o-mini", messages=HELLO)
+
+
+def work(hotel: str) -> str:
+    """Two statements by the driver, two by SQLAlchemy, one model call."""
+    taximeter.attribute("tenant", hotel)
+    with psycopg2.connect(os.environ["DATABASE_URL"]) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM guests WHERE id = %s", (1,))
+        cursor.execute("SELECT name FROM guests WHERE id = %s", (2,))
+    with engine.connect() as connected:
+        connected.execute(sqlalchemy.text("SELECT count(*) FROM visits"))
+        connected.execute(sqlalchemy.text("SELECT name FROM guests WHERE id = :id"), {"id": 3})
+    chat()
+    return hotel
+
+
+def words() -> Iterator[str]:
+    yield "one "
+    chat()
+    yield "two"
+
+
+def boom() -> str:
+    chat()
+    raise RuntimeError("boom")
+
+
+def flask_application() -> Any:
+    import flask
+
+    app = flask.Flask(__name__)
+    app.add_url_rule("/work/<hotel>", view_func=work)
+    app.add_url_rule("/stream", view_func=lambda: flask.Response(words()), endpoint="stream")
+    app.add_url_rule("/boom", view_func=boom)
+    return app
+
+
+def django_application() -> Any:
+    import django
+    from django.conf import settings
+
+    settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="x", MIDDLEWARE=[])
+    django.setup()
+    from django.core.wsgi import get_wsgi_application
+    from django.http import HttpResponse, StreamingHttpResponse
+    from django.urls import path
+
+    def view(answer: Callable[..., str]) -> Callable[..., HttpResponse]:
+        return lambda _, **values: HttpResponse(answer(**values))
+
+    global urlpatterns  # noqa: PLW0603
+    urlpatterns = [
+        path("work/<str:hotel>", view(work)),
+        path("stream", lambda _: StreamingHttpResponse(words())),
+        path("boom", view(boom)),
+    ]
+    return get_wsgi_application()
+
+
+urlpatterns: list[Any] = []
+
+
+class Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    # Django looks the routes up by module name.
+    sys.modules["tests.agent.wsgi_app"] = sys.modules[__name__]
+    application = flask_application() if sys.argv[1] == "flask" else django_application()
+    with make_server("127.0.0.1", int(os.environ["PORT"]), application, Server, Quiet) as server:
+        server.serve_forever()
