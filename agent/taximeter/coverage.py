@@ -84,7 +84,7 @@ LIBRARIES: Final = (
         instrumentor="opentelemetry-instrumentation-google-genai",
         instruments="opentelemetry.instrumentation.google_genai",
     ),
-    _genai("langchain", "langchain-core", "langchain_core"),
+    _genai("langchain", "langchain", "langchain_core"),
     _genai("bedrock", "boto3", "botocore"),
 )
 BY_NAME: Final = {library.name: library for library in LIBRARIES}

@@ -103,6 +103,13 @@ def provider(name: str | None, host: str | None, known: Mapping[str, str] | None
     return host
 
 
+def hosts(text: str) -> Mapping[str, str]:
+    """``TAXIMETER_MODEL_HOSTS``, comma-separated: ``host=provider``, or a ``host`` behind which the
+    provider is the one that the SDK is for."""
+    pairs = (pair.strip().partition("=") for pair in text.split(","))
+    return {host.lower(): normal(name) for host, _, name in pairs if host}
+
+
 def normal(name: str | None) -> str:
     """The convention's name of a provider; ``openai.chat`` and ``anthropic.messages`` are AI SDK's."""
     lowered = (name or "").strip().lower()[:128]

@@ -61,20 +61,13 @@ def install(book: pricing.PriceBook, library: str = "") -> bool:
             "version that taximeter requires.",
         )
         return False
-    pricer = _Pricer(book, hosts(os.environ.get("TAXIMETER_MODEL_HOSTS", "")))
+    pricer = _Pricer(book, genai.hosts(os.environ.get("TAXIMETER_MODEL_HOSTS", "")))
     _wrap(invocation.InferenceInvocation, "data", pricer, embedding=False)
     _wrap(invocation.EmbeddingInvocation, "_data", pricer, embedding=True)
     _suspend(stream.SyncStreamWrapper)
     _suspend(stream.AsyncStreamWrapper)
     modeldetails.install(library, _took)
     return True
-
-
-def hosts(text: str) -> Mapping[str, str]:
-    """``TAXIMETER_MODEL_HOSTS``, comma-separated: ``host=provider``, or a ``host`` behind which the
-    provider is the one that the SDK is for."""
-    pairs = (pair.strip().partition("=") for pair in text.split(","))
-    return {host.lower(): genai.normal(name) for host, _, name in pairs if host}
 
 
 def _took(invocation: Any, reading: usages.Reading) -> None:

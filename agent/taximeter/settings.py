@@ -203,7 +203,7 @@ def effective(environ: MutableMapping[str, str] | None = None) -> Iterator[tuple
         if any(mark in name for mark in _SECRET_MARKS):
             yield name, "***"
         elif kinds.get(name) == "url" or name.endswith("_ENDPOINT"):
-            yield name, _without_user_info(environ[name])
+            yield name, without_user_info(environ[name])
         else:
             yield name, environ[name]
 
@@ -242,7 +242,8 @@ def number(name: str, environ: MutableMapping[str, str] | None = None) -> float:
     return float(default)
 
 
-def _without_user_info(address: str) -> str:
+def without_user_info(address: str) -> str:
+    """``address`` as it may be shown: without credentials and query."""
     try:
         parts = urlsplit(address)
     except ValueError:

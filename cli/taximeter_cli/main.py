@@ -27,6 +27,7 @@ class Command:
 
 
 COMMANDS = {
+    "doctor": Command("taximeter_cli.doctor", "all", "what would be measured here, and what to install"),
     "prices": Command("taximeter_cli.prices", "all", "explain the price of a model, or update the table"),
     "collector": Command(
         "taximeter_collector.command",
@@ -68,6 +69,7 @@ COMMANDS = {
 EPILOG = """\
 examples:
   opentelemetry-instrument uvicorn app:app            put the meter on a service
+  taximeter doctor                                    in the service's environment: what is missing?
   taximeter prices gpt-4o-mini                        which rates apply, and since when
   taximeter collector run --config collector.yaml     receive, store and forward telemetry
   taximeter report --store ./spans --html report.html what it costs, and where
