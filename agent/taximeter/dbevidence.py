@@ -32,8 +32,9 @@ def end(cursor: Any) -> None:
         if not span.is_recording() or cursor.description is None:
             return
         found: evidence.Attributes = {semconv.DB_RESPONSE_RETURNED_ROWS: cursor.rowcount}
-        if evidence.limits().values and cursor.pgresult is not None:
-            found |= evidence.of_rows(list(_texts(cursor.pgresult)))
+        result = getattr(cursor, "pgresult", None)  # psycopg 3 alone has it
+        if evidence.limits().values and result is not None:
+            found |= evidence.of_rows(list(_texts(result)))
         span.set_attributes(found)
     except Exception as error:
         guard.caught("dbevidence.end", error)

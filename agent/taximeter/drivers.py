@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
 from typing import Any, Final
 
-from opentelemetry import metrics
+from opentelemetry import metrics, trace
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
 from opentelemetry.metrics import Histogram
 
 from taximeter import account as accounts
-from taximeter import coverage, database, guard, semconv, sql
+from taximeter import coverage, database, dbevidence, guard, semconv, sql
 
 #: Drivers whose instrumentor has been loaded.
 _metered_drivers: set[str] = set()
@@ -69,6 +70,7 @@ def install_asyncpg() -> None:
                 statement = sql.describe(query)
                 attributes[semconv.DB_QUERY_SUMMARY] = statement.summary
                 attributes[semconv.DB_OPERATION_NAME] = statement.operation
+                attributes.update(dbevidence.begin(_parameters.get()))
         except Exception as error:
             guard.caught("drivers.asyncpg", error)
         return attributes
@@ -82,7 +84,7 @@ def install_asyncpg() -> None:
 
     cls._instrument = instrumented
     cls._do_execute = _asyncpg(cls._do_execute, lambda _, args: args[0] if args else "")
-    cls._do_prepared_execute = _asyncpg(cls._do_prepared_execute, lambda self, _: self._query)
+    cls._do_prepared_execute = _asyncpg(cls._do_prepared_execute, _prepared)
     cls._do_cursor_execute = _asyncpg(cls._do_cursor_execute, lambda self, _: self._query, cursor=True)
     cls._taximeter = True
     # Classes that can hold an attribute; the instrumentor finds them by name.
@@ -92,6 +94,30 @@ def install_asyncpg() -> None:
     connection: Any = asyncpg.Connection
     connection.reset = _quiet_async(connection.reset)  # of a pool
     _metered_drivers.add("asyncpg")
+
+
+#: Of the statement that is being sent: the instrumentor does not hand them on.
+_parameters: ContextVar[Any] = ContextVar("taximeter_asyncpg_parameters", default=())
+
+
+def _prepared(statement: Any, _: Any) -> Any:
+    return statement._query
+
+
+def _observed(func: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """``func``, run inside the statement's span: says how many rows came back."""
+
+    async def observed(*args: Any, **kwargs: Any) -> Any:
+        result = await func(*args, **kwargs)
+        try:
+            span = trace.get_current_span()
+            if isinstance(result, list) and span.is_recording():
+                span.set_attribute(semconv.DB_RESPONSE_RETURNED_ROWS, len(result))
+        except Exception as error:
+            guard.caught("drivers.rows", error)
+        return result
+
+    return observed
 
 
 class _ByInstrumentor:
@@ -122,13 +148,15 @@ def _asyncpg(
             return await func(*args, **kwargs)
         started = time.perf_counter()
         result, failure = None, None
+        token = _parameters.set(args if text is _prepared else args[1:])
         try:
-            result = await method(self, func, instance, args, kwargs)
+            result = await method(self, _observed(func), instance, args, kwargs)
             return result
         except Exception as error:
             failure = error
             raise
         finally:
+            _parameters.reset(token)
             if statement is not None and is_instrumentation_enabled():
                 _done(
                     instance,
@@ -222,7 +250,7 @@ def install_sqlalchemy() -> None:
                 context._taximeter = (str(statement), time.perf_counter())
                 span = getattr(context, "_otel_span", None)
                 if span is not None and span.is_recording():
-                    database._name(span, described)
+                    database._name(span, described, params)
                     if many:
                         span.set_attribute(semconv.DB_OPERATION_BATCH_SIZE, len(params))
             except Exception as error:

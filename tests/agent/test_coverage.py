@@ -152,5 +152,11 @@ def test_asyncpg_has_duration_and_rows(drivers: Receiver) -> None:
     assert any(point.attributes.get("error.type") == "UndefinedTableError" for point in durations)
 
 
+def test_asyncpg_spans_say_how_many_rows_came_back(drivers: Receiver) -> None:
+    (span,) = drivers.servers("/asyncpg")
+    rows = [child.attributes.get("db.response.returned_rows") for child in drivers.under(span)]
+    assert rows.count(4) == 1  # fetch, of the four guests
+
+
 def test_a_literal_stays_at_home(drivers: Receiver) -> None:
     assert not any("a secret" in str(span.attributes) for span in drivers.spans)
