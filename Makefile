@@ -62,7 +62,7 @@ prove-typescript:
 system-packages:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  missing=""; \
-	  for package in prometheus prometheus-alertmanager chromium redis-server; do \
+	  for package in prometheus prometheus-alertmanager prometheus-postgres-exporter prometheus-node-exporter chromium redis-server; do \
 	    command -v $$package >/dev/null || missing="$$missing $$package"; done; \
 	  if [ -n "$$missing" ]; then echo "==> apt-get install$$missing"; \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \

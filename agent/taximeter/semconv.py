@@ -125,6 +125,9 @@ COLLECTOR_COST_AMOUNT: Final = "taximeter.cost.amount"  # double
 COLLECTOR_COST_CURRENCY: Final = "taximeter.cost.currency"  # "USD"
 COLLECTOR_COST_UNPRICED: Final = "taximeter.cost.unpriced"  # why there is no amount
 
+# --- `taximeter verify` ----------------------------------------------------------------
+VERIFY_CANARY: Final = "taximeter.verify.canary"  # gauge, s: when `taximeter verify` last sent one
+
 # --- Labels of our own ----------------------------------------------------------------
 CACHE: Final = "taximeter.cache"  # name of one of the service's caches, on cache counters
 HOOK: Final = "taximeter.hook"  # where in the agent a failure happened

@@ -64,6 +64,21 @@ COMMANDS = {
         "analysis",
         "look into the span store, compact it, or export from it",
     ),
+    "up": Command(
+        "taximeter_cli.up",
+        "dashboards",
+        "start the whole stack from the binaries on this machine, until Ctrl-C",
+    ),
+    "verify": Command(
+        "taximeter_cli.verify",
+        "dashboards",
+        "follow a canary through collector, Prometheus, Alertmanager, Tempo and Grafana",
+    ),
+    "dashboards": Command(
+        "taximeter_dashboards.command",
+        "dashboards",
+        "render the Grafana dashboards, or push them to a Grafana that exists",
+    ),
 }
 
 EPILOG = """\

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,18 +94,19 @@ class Prometheus:
             time.sleep(0.2)
 
 
-def start_prometheus(supervisor: Supervisor, binary: str, directory: Path, targets: list[int]) -> Prometheus:
-    """Scrape ``targets`` (ports on loopback) every second, exemplars stored."""
+def start_prometheus(
+    supervisor: Supervisor, binary: str, directory: Path, targets: list[int] | Mapping[str, list[int]]
+) -> Prometheus:
+    """Scrape ``targets`` (ports on loopback, by job) every second, exemplars stored."""
     port = free_port()
     directory.mkdir(parents=True)
-    addresses = ", ".join(f"'127.0.0.1:{target}'" for target in targets)
-    (directory / "prometheus.yml").write_text(
-        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
-        "scrape_configs:\n"
-        "  - job_name: taximeter\n"
-        "    honor_labels: true\n"
-        f"    static_configs: [{{targets: [{addresses}]}}]\n"
-    )
+    jobs = targets if isinstance(targets, Mapping) else {"taximeter": targets}
+    text = "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n"
+    for job, ports in jobs.items():
+        addresses = ", ".join(f"'127.0.0.1:{target}'" for target in ports)
+        text += f"  - job_name: {job}\n    honor_labels: true\n"
+        text += f"    static_configs: [{{targets: [{addresses}]}}]\n"
+    (directory / "prometheus.yml").write_text(text)
     argv = [
         binary,
         f"--config.file={directory / 'prometheus.yml'}",

@@ -85,9 +85,15 @@ MEMORY: Final = _own("otelcol_process_memory_rss")
 CPU: Final = _own("otelcol_process_cpu_seconds")
 DEAD_LETTERS: Final = _own("taximeter_collector_dead_letters")
 EXPORT_RETRIES: Final = _own("taximeter_collector_export_retries")
+DUPLICATE_SPANS: Final = _own("taximeter_collector_duplicate_spans")
+DUPLICATE_REQUESTS: Final = _own("taximeter_collector_duplicate_requests")
+MALFORMED: Final = _own("taximeter_collector_malformed_requests")
+UPTIME: Final = _own("otelcol_process_uptime")
 LOG_BYTES: Final = _own("taximeter_collector_log_bytes")
 LOG_LIMIT: Final = _own("taximeter_collector_log_limit_bytes")
 CLOCK_LEAD: Final = _own("taximeter_collector_clock_lead_seconds")
+
+VERIFY_CANARY: Final = metric_name(semconv.VERIFY_CANARY, "s", monotonic=False, gauge=True)
 
 # --- Labels ---------------------------------------------------------------------------
 JOB: Final = "job"  # the service's name: the collector's scrape target is scraped with honor_labels
@@ -117,6 +123,13 @@ PG_BACKENDS: Final = "pg_stat_database_numbackends"  # prometheus-postgres-expor
 PG_MAX_CONNECTIONS: Final = "pg_settings_max_connections"
 PGBOUNCER_WAITING: Final = "pgbouncer_pools_client_waiting_connections"  # prometheus-pgbouncer-exporter
 NODE_CPU: Final = "node_cpu_seconds_total"  # prometheus-node-exporter, on the database's host
+PG_ACTIVITY: Final = "pg_stat_activity_count"
+PG_COMMITS: Final = "pg_stat_database_xact_commit"
+PG_ROLLBACKS: Final = "pg_stat_database_xact_rollback"
+PG_BLOCKS_HIT: Final = "pg_stat_database_blks_hit"
+PG_BLOCKS_READ: Final = "pg_stat_database_blks_read"
+PG_DATABASE: Final = "datname"
+PG_STATE: Final = "state"
 
 
 def at_most(seconds: float) -> str:
