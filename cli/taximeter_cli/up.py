@@ -1,0 +1,136 @@
+"""``taximeter up``: the stack from the binaries on this machine, until Ctrl-C.
+
+Whatever is not installed is named, with how to get it, and the rest starts. Configuration, data and logs
+lie in one folder; rules and dashboards are rendered into it, so a change of the budget is a restart away.
+
+Exit codes: 0 stopped as asked; 1 something did not start, or ended by itself; 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+
+from taximeter_alerts.alertmanager import TEMPLATE_TEXT, TEMPLATES, Receivers, alertmanager_file
+from taximeter_alerts.profile import PROFILES
+from taximeter_alerts.rules import Links, alerts_file, recording_file
+from taximeter_alerts.thresholds import of_budget
+from taximeter_analysis.budget import Budget, BudgetError, default_budget, load_budget
+from taximeter_cli.stack import files, programs
+from taximeter_cli.stack.addresses import Addresses
+from taximeter_cli.supervise import StartFailed, Supervisor, free_port, terminate_as_interrupt
+from taximeter_dashboards.limits import from_budget as limits_from
+from taximeter_dashboards.render import rendered
+
+_EPILOG = """\
+examples:
+  taximeter up                          then start services with opentelemetry-instrument
+  taximeter up --budget budget.yaml     thresholds of alerts and dashboards from your budget
+  taximeter verify                      in another terminal: does it work, all the way?
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``taximeter up`` to its parser."""
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add(
+        "--folder",
+        type=Path,
+        default=Path("taximeter-up"),
+        help="configuration, data, logs (default %(default)s)",
+    )
+    add("--budget", type=Path, metavar="FILE", help="budget.yaml")
+    add("--profile", choices=sorted(PROFILES), default="default", help="of the alerts (default %(default)s)")
+    add("--webhook", default=Receivers.webhook, help="told of pages and tickets (default %(default)s)")
+    add("--free-ports", action="store_true", help="other ports than the programs' own, all printed")
+    add("--check", action="store_true", help="only say what is here and what is missing")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
+    found = {program.name: program.find() for program in programs.PROGRAMS}
+    for program in programs.PROGRAMS:
+        if found[program.name] is None:
+            print(f"missing  {program.name}: {program.without}.\n         Get it: {program.how_to_get}")
+        elif args.check:
+            print(f"here     {program.name}: {found[program.name]}")
+    if args.check:
+        return 0
+    try:
+        budget = load_budget(args.budget) if args.budget else default_budget()
+    except BudgetError as error:
+        print(f"taximeter up: {error}", file=sys.stderr)
+        return 2
+    addresses = _free() if args.free_ports else Addresses()
+    folder = args.folder.resolve()
+    try:
+        write(folder, addresses, {name for name, binary in found.items() if binary}, budget, args)
+        with terminate_as_interrupt(), Supervisor(folder / "logs") as supervisor:
+            _start(supervisor, addresses, folder, found)
+            while True:
+                supervisor.ensure_running()
+                time.sleep(0.5)
+    except KeyboardInterrupt:
+        print("stopped; data and logs are kept in", folder)
+        return 0
+    except (StartFailed, OSError) as error:
+        print(f"taximeter up: {error}", file=sys.stderr)
+        return 1
+
+
+def _free() -> Addresses:
+    whole = Addresses()
+    names = [one.name for one in fields(Addresses) if getattr(whole, one.name) is not None]
+    return replace(whole, **{name: replace(getattr(whole, name), port=free_port()) for name in names})
+
+
+def write(folder: Path, a: Addresses, here: set[str], budget: Budget, args: argparse.Namespace) -> None:
+    """Every configuration file, rules and dashboards below ``folder``. Raises OSError."""
+    tempo, alertmanager = "tempo" in here, "alertmanager" in here
+    profile = PROFILES[args.profile]
+    thresholds, _ = of_budget(budget)
+    texts = {
+        "collector.yaml": files.collector(a, data=str(folder / "data"), tempo=tempo),
+        "prometheus.yml": files.prometheus(
+            a,
+            rules=str(folder / "rules" / "*.yaml"),
+            tempo=tempo,
+            alertmanager=alertmanager,
+            interval="15s" if args.profile == "default" else "1s",
+        ),
+        "tempo.yaml": files.tempo(a, storage=str(folder / "tempo")),
+        "provisioning/datasources/taximeter.yaml": files.data_sources(
+            a, tempo=tempo, alertmanager=alertmanager
+        ),
+        "provisioning/dashboards/taximeter.yaml": files.dashboard_provider(str(folder / "dashboards")),
+        "rules/recording.yaml": recording_file(thresholds, profile),
+        "rules/alerts.yaml": alerts_file(thresholds, profile, Links(grafana=a.grafana.url)),
+        "rules/alertmanager.yml": alertmanager_file(Receivers(webhook=args.webhook), profile),
+        f"rules/{TEMPLATES}": TEMPLATE_TEXT,
+        **{f"dashboards/{name}": text for name, text in rendered(limits_from(budget)).items()},
+    }
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _start(supervisor: Supervisor, a: Addresses, folder: Path, found: dict[str, str | None]) -> None:
+    places = {
+        "alertmanager": a.alertmanager,
+        "prometheus": a.prometheus,
+        "tempo": a.tempo,
+        "grafana": a.grafana,
+    }
+    for program in programs.PROGRAMS:
+        binary = found[program.name]
+        if binary is not None:
+            supervisor.start(program.spec(binary, a, folder))
+            print(f"up       {program.name}: {places[program.name].url}", flush=True)
+    supervisor.start(programs.collector(a, folder))
+    print(f"up       collector: OTLP at {a.otlp_http.url} and {a.otlp_grpc.address}", flush=True)
+    print(f"logs and data: {folder}. Ctrl-C stops everything.", flush=True)
