@@ -2,13 +2,14 @@
 #   make demo     the main job, end to end, on embedded parts (no Docker, no root, no account)
 #   make test     every test (as root on Debian it installs Prometheus, Alertmanager and Chromium first)
 #   make check    formatting, lint, types, layers (no test), under 90 seconds
+#   make prove-node       a Node service without the agent, against three ledgers (needs node and npm)
 #   make prove-account    10,000 requests, 200 at once, in every shape: each account against a tally
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test prove-account check format system-packages prove-typescript clean
+.PHONY: help demo test prove-node prove-account check format system-packages prove-typescript clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -18,6 +19,9 @@ demo: .venv/demo.stamp
 
 test: .venv/dev.stamp system-packages
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+prove-node: .venv/dev.stamp
+	@$(BIN)/python -m examples.node_service
 
 prove-account: .venv/dev.stamp
 	@mkdir -p docs/results

@@ -166,8 +166,11 @@ _RAW_ANTHROPIC: Final = frozenset(
 )
 
 
-def read(attributes: Mapping[str, Any]) -> Call | None:
-    """The call that a span with these attributes is; ``None`` where it is none (an agent, a chain)."""
+def read(attributes: Mapping[str, Any], hosts: Mapping[str, str] | None = None) -> Call | None:
+    """The call that a span with these attributes is; ``None`` where it is none (an agent, a chain).
+
+    ``hosts`` says who serves what at hosts of the user's own, as :func:`provider` takes it.
+    """
     operation = _operation(attributes)
     if operation is None:
         return None
@@ -182,7 +185,7 @@ def read(attributes: Mapping[str, Any]) -> Call | None:
         *(semconv.GEN_AI_PROVIDER_NAME, "gen_ai.system", "llm.provider", "llm.system"),
         *("ai.model.provider", "llm.vendor"),
     )
-    who = provider(named, _text(attributes, "server.address"))
+    who = provider(named, _text(attributes, "server.address"), hosts)
     source, amount = _count(attributes, _INPUT)
     _, output = _count(attributes, _OUTPUT)
     _, cached = _count(attributes, _READ)

@@ -41,7 +41,7 @@ def request(*spans: dict[str, Any]) -> Any:
 def priced(*spans: dict[str, Any], prices_file: str = "") -> list[tuple[float | None, str | None]]:
     """(amount, why there is none) that the processor adds to each span."""
     made = request(*spans)
-    Pricing("pricing", {"prices_file": prices_file}).change(made)
+    Pricing("pricing", {"prices_file": prices_file, "hosts": {"gateway": ""}}).change(made)
     found = []
     for span in made.resource_spans[0].scope_spans[0].spans:
         about = {pair.key: plain(pair.value) for pair in span.attributes}
@@ -115,6 +115,13 @@ def test_a_price_that_came_is_kept_and_an_unknown_one_is_absent_with_its_reason(
     ]
 
 
+def test_an_unknown_host_has_no_price_unless_it_is_said_who_serves_there() -> None:
+    found = priced(
+        {**OPENLLMETRY, "server.address": "elsewhere"}, {**OPENLLMETRY, "server.address": "gateway"}
+    )
+    assert found == [(None, "unknown_model"), (pytest.approx(GPT_4O), None)]
+
+
 def test_one_call_told_by_two_nested_spans_is_priced_once() -> None:
     other = {**OPENLLMETRY, "gen_ai.usage.prompt_tokens": 7}
     found = priced(OPENLLMETRY, {**OPENLLMETRY, "parent": 1}, {**other, "parent": 1})
@@ -131,7 +138,7 @@ def test_contract_prices_win_and_a_bad_file_is_one_clear_error(tmp_path: Path) -
     assert amount == pytest.approx(1100 / 1e6)
     path.write_text("{")
     with pytest.raises(ConfigError, match=r"processors.pricing.prices_file: .*prices.json"):
-        Pricing("pricing", {"prices_file": str(path)})
+        Pricing("pricing", {"prices_file": str(path), "hosts": {}})
 
 
 def test_a_foreign_service_is_priced_in_the_store(tmp_path: Path) -> None:
@@ -219,5 +226,5 @@ def test_what_concerns_nobody_is_not_touched_and_a_failure_passes_the_request_on
             raise ValueError("no")
 
     row = Row(1, 1, 1, trace_request(1))
-    assert Chain([Pricing("pricing", {"prices_file": ""})], SIGNALS["traces"]).row(row) is row
+    assert Chain([Pricing("pricing", {"prices_file": "", "hosts": {}})], SIGNALS["traces"]).row(row) is row
     assert Chain([Broken()], SIGNALS["traces"]).row(row) is row

@@ -14,6 +14,7 @@ from taximeter_collector.config.fields import (
     one_of,
     read_section,
     text,
+    text_map,
     whole,
     wrong,
 )
@@ -74,4 +75,4 @@ REQUEST_ACCOUNT = Section(  # Taximeter's own
         "num_traces": Key(whole, 50_000),
     }
 )
-PRICING = Section({"prices_file": Key(text, "")})  # Taximeter's own
+PRICING = Section({"prices_file": Key(text, ""), "hosts": Key(text_map, {})})  # Taximeter's own

@@ -25,7 +25,10 @@ _MARKS = (b"gen_ai.", b"openinference.span.kind", b"llm.", b"ai.operationId")
 
 
 class Pricing(Processor):
-    """``prices_file``: contract prices, which win over the built-in table (the agent's format)."""
+    """``prices_file``: contract prices, which win over the built-in table (the agent's format).
+
+    ``hosts``: who serves the models at a host nobody knows; empty: whoever the span names.
+    """
 
     def __init__(self, name: str, values: Mapping[str, Any]) -> None:
         tables = [pricefile.read(pricing.builtin_path(), trusted=True)]
@@ -35,6 +38,7 @@ class Pricing(Processor):
             except pricing.PriceFileError as error:
                 raise ConfigError(f"processors.{name}.prices_file: {error}") from error
         self._book = pricing.PriceBook(*tables)
+        self._hosts: Mapping[str, str] = values["hosts"]
 
     def concerns(self, payload: bytes) -> bool:
         return any(mark in payload for mark in _MARKS)
@@ -44,7 +48,7 @@ class Pricing(Processor):
         for resource in resources(request):
             for scope in getattr(resource, "scope_spans", ()):
                 for span in scope.spans:
-                    call = genai.read({pair.key: plain(pair.value) for pair in span.attributes})
+                    call = genai.read({p.key: plain(p.value) for p in span.attributes}, self._hosts)
                     if call is not None:
                         calls[span.span_id] = (span, call)
         for span, call in calls.values():
