@@ -23,6 +23,13 @@ from taximeter_analysis.store import NoStore, NothingToReport, StoreError, open_
 from taximeter_analysis.window import parse_duration
 from taximeter_collector.store.schema import MIN_REPEATS
 
+FORMATS = {
+    "json": ("JSON (documented schema)", render.json),
+    "html": ("one self-contained page", render.html),
+    "markdown": ("Markdown, in the shape of BASELINE_METRICS.md", render.markdown),
+    "csv": ("CSV: one line a route, tenant and model", render.csv),
+}
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
@@ -39,6 +46,7 @@ reading the figures:
 examples:
   taximeter report --store ./spans
   taximeter report --since 24h --tenant alpenhof --html report.html
+  taximeter report --since 7d --markdown BASELINE_METRICS.md --csv baseline.csv
   taximeter report --format json | jq .totals.cost_usd
 
 exit code: 0 done, 1 cannot read or write, 2 wrong usage or nothing to report
@@ -70,12 +78,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="how many slow and repeated ones to list (default: 10)",
     )
     parser.add_argument(
-        "--format", choices=("terminal", "json"), default="terminal", help="what goes to standard output"
+        "--format", choices=("terminal", *FORMATS), default="terminal", help="what goes to standard output"
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the report as JSON as well")
-    parser.add_argument(
-        "--html", metavar="FILE", type=Path, help="write it as one self-contained page as well"
-    )
+    for name, (what, _) in FORMATS.items():
+        parser.add_argument(f"--{name}", metavar="FILE", type=Path, help=f"write it as {what} as well")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -86,20 +92,22 @@ def main(args: argparse.Namespace) -> int:
         return _fail(str(error), EXIT_USAGE)
     except StoreError as error:
         return _fail(str(error), EXIT_FAILED)
-    for option, path, text in (("--json", args.json, render.json), ("--html", args.html, render.html)):
+    written = []
+    for name, (_, text) in FORMATS.items():
+        path: Path | None = getattr(args, name)
         if path is None:
             continue
         try:
             path.write_text(text(found), encoding="utf-8")
         except OSError as error:
-            remedy = f"give {option} a file in a directory that you can write to"
+            remedy = f"give --{name} a file in a directory that you can write to"
             return _fail(f"{path}: cannot be written ({error.strerror}); {remedy}", EXIT_FAILED)
-    if args.format == "json":
-        sys.stdout.write(render.json(found))
+        written.append(str(path))
+    if args.format in FORMATS:
+        sys.stdout.write(FORMATS[args.format][1](found))
         return 0
     console = terminal_console()
     render.terminal(found, console)
-    written = [str(path) for path in (args.json, args.html) if path is not None]
     if written:
         console.print(f"\nwritten: {', '.join(written)}", markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -9,10 +9,9 @@ from __future__ import annotations
 from taximeter_analysis.figures import LABEL
 from taximeter_analysis.findings import hex_trace
 from taximeter_analysis.model import Bar, Bucket, Projection, SpanTotals, Timeline, Usage, Waterfall
+from taximeter_analysis.pace import MIN_OBSERVED_S, MONTH_S
 from taximeter_analysis.store import Store
 
-MONTH_S = 30 * 86400.0
-MIN_PROJECTED_S = 30.0
 MAX_BARS = 200
 
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 604800)
@@ -108,8 +107,8 @@ def projection(totals: Usage, spans: SpanTotals, observed_s: float) -> Projectio
     method = "observed cost / observed seconds x 30 days (2,592,000 s), calls outside of requests included"
     if totals.cost_usd is None and not spans.outside_cost_usd:
         return Projection(None, "no model call was priced in this window", method, ())
-    if observed_s < MIN_PROJECTED_S:
-        reason = f"only {observed_s:.1f} s were observed; at least {MIN_PROJECTED_S:.0f} s are needed"
+    if observed_s < MIN_OBSERVED_S:
+        reason = f"only {observed_s:.1f} s were observed; at least {MIN_OBSERVED_S:.0f} s are needed"
         return Projection(None, reason, method, ())
     caveats = ["assumes that the observed traffic, mix and prices go on day and night"]
     if observed_s < 3600:

@@ -45,7 +45,7 @@ _SPREAD = ", ".join(
 )  # fmt: skip
 _SPREAD_COLUMNS = 6
 
-_SPLIT = "fsum(split_db_s), fsum(split_model_s), fsum(duration_s)"
+_SPLIT = "fsum(split_db_s), fsum(split_model_s), fsum(split_http_s), fsum(duration_s)"
 
 
 def _quantiles_sql(column: str) -> str:
@@ -68,12 +68,14 @@ def quantiles(
     )
 
 
-def split_of(db_s: float | None, model_s: float | None, duration_s: float | None) -> Split | None:
-    """Database, model and the rest; None when neither of the first two is known."""
-    if duration_s is None or (db_s is None and model_s is None):
+def split_of(
+    db_s: float | None, model_s: float | None, http_s: float | None, duration_s: float | None
+) -> Split | None:
+    """Database, models, other calls and the rest; None when none of the first three is known."""
+    if duration_s is None or (db_s is None and model_s is None and http_s is None):
         return None
-    db, model = db_s or 0.0, model_s or 0.0
-    return Split(db_s=db, model_s=model, other_s=max(0.0, duration_s - db - model))
+    db, model, http = db_s or 0.0, model_s or 0.0, http_s or 0.0
+    return Split(db_s=db, model_s=model, http_s=http, other_s=max(0.0, duration_s - db - model - http))
 
 
 def share(part: float | None, whole: float | None) -> float | None:
@@ -88,8 +90,8 @@ def totals(store: Store) -> tuple[Usage, Quantiles, Split | None, Spread]:
     return (
         usage,
         quantiles(rest[0], rest[1], rest[2], 1e9),
-        split_of(rest[3], rest[4], rest[5]),
-        Spread(*rest[6:]),
+        split_of(*rest[3:7]),
+        Spread(*rest[7:]),
     )
 
 
@@ -113,9 +115,9 @@ def _route(row: tuple[Any, ...], ranks: tuple[Ranked, ...]) -> Route:
     service, method, route, label, slow, streamed = row[:6]
     latency = quantiles(row[6], row[7], row[8], 1e9)
     first_byte = quantiles(row[9], row[10], row[11])
-    db_s, model_s, duration_s = row[12:15]
-    spread = Spread(*row[15 : 15 + _SPREAD_COLUMNS])
-    usage = Usage(*row[15 + _SPREAD_COLUMNS :])
+    db_s, model_s, http_s, duration_s = row[12:16]
+    spread = Spread(*row[16 : 16 + _SPREAD_COLUMNS])
+    usage = Usage(*row[16 + _SPREAD_COLUMNS :])
 
     def per_request(figure: float | None) -> float | None:
         return share(figure, usage.requests)
@@ -130,7 +132,7 @@ def _route(row: tuple[Any, ...], ranks: tuple[Ranked, ...]) -> Route:
         latency=latency,
         ranked=ranks,
         first_byte=first_byte,
-        split=split_of(db_s, model_s, duration_s),
+        split=split_of(db_s, model_s, http_s, duration_s),
         error_rate=usage.errors / usage.requests,
         db_calls_per_request=per_request(usage.db_calls),
         db_time_share=share(db_s, duration_s),

@@ -23,7 +23,7 @@ def slow(store: Store, threshold_s: float, top: int) -> Slow:
     requests = store.rows(
         f"""
         SELECT trace_hi, trace_lo, service, {LABEL}, start_ns / 1e9, duration_s, status, failed, tenant,
-            split_db_s, split_model_s, db_calls, model_calls, cost_usd, count(*) OVER ()
+            split_db_s, split_model_s, split_http_s, db_calls, model_calls, cost_usd, count(*) OVER ()
         FROM req WHERE duration_s >= ? ORDER BY duration_ns DESC, start_ns, trace_hi, trace_lo LIMIT ?
         """,
         [threshold_s, top],
@@ -48,7 +48,22 @@ def slow(store: Store, threshold_s: float, top: int) -> Slow:
 
 
 def _slow_request(row: tuple[Any, ...]) -> SlowRequest:
-    high, low, service, label, start, duration_s, status, failed, tenant, db_s, model_s, *counts, _ = row
+    (
+        high,
+        low,
+        service,
+        label,
+        start,
+        duration_s,
+        status,
+        failed,
+        tenant,
+        db_s,
+        model_s,
+        http_s,
+        *counts,
+        _,
+    ) = row
     return SlowRequest(
         hex_trace(high, low),
         service,
@@ -58,7 +73,7 @@ def _slow_request(row: tuple[Any, ...]) -> SlowRequest:
         status,
         failed,
         tenant,
-        split_of(db_s, model_s, duration_s),
+        split_of(db_s, model_s, http_s, duration_s),
         *counts,
     )
 

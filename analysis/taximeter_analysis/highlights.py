@@ -79,19 +79,20 @@ def _slow(report: Report) -> Highlight | None:
 def _time(report: Report) -> Highlight | None:
     if report.split is None:
         return None
-    whole = report.split.db_s + report.split.model_s + report.split.other_s
+    whole = report.split.whole_s
     if not whole:
         return None
     parts = {
         "Model calls": report.split.model_s,
         "The database": report.split.db_s,
-        "Everything but database and models": report.split.other_s,
+        "Other HTTP calls": report.split.http_s,
+        "The service's own work": report.split.other_s,
     }
     name, longest = max(parts.items(), key=lambda item: item[1])
     return Highlight(
         "time",
         name,
-        f"take{'' if name == 'Model calls' else 's'} {percent(longest / whole)} of all request time.",
+        f"take{'' if name.endswith('calls') else 's'} {percent(longest / whole)} of all request time.",
     )
 
 

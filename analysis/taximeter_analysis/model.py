@@ -92,14 +92,19 @@ class Usage:
 
 @dataclass(frozen=True)
 class Split:
-    """Where the time of requests went, in seconds; the three add up to the requests' durations.
+    """Where the time of requests went, in seconds; the four add up to the requests' durations.
 
-    Parallel calls count once. Time in which both a model and the database were busy is model time.
+    Parallel calls count once. Where several kinds were busy at a time it is model time, else database time.
     """
 
     db_s: float
     model_s: float
-    other_s: float
+    http_s: Annotated[float, "other outgoing HTTP calls"]
+    other_s: Annotated[float, "the service's own time: none of the three was busy"]
+
+    @property
+    def whole_s(self) -> float:
+        return self.db_s + self.model_s + self.http_s + self.other_s
 
 
 @dataclass(frozen=True)

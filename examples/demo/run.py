@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -124,7 +125,10 @@ def _tell(stack: Stack, console: Console, output: Path) -> bool:
         ledgers.read_lines(stack.provider_ledger),
         ledgers.read_postgres(stack.postgres.dsn(), SERVICE_ROLE),
     )
-    with open_store(stack.store) as store:
+    kept = output / "store"
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(stack.store, kept, ignore=shutil.ignore_patterns(".*"))
+    with open_store(kept) as store:
         report = make_report(store)
         sources = {
             "spans": figures.from_spans(store),
@@ -141,7 +145,9 @@ def _tell(stack: Stack, console: Console, output: Path) -> bool:
     document = {**report.to_dict(), "books": [row.to_dict() for row in rows]}
     (output / "report.json").write_text(json.dumps(document, indent=2) + "\n")
     (output / "report.html").write_text(render.html(report))
-    console.print(f"written: {output / 'report.json'}, {output / 'report.html'}")
+    (output / "BASELINE_METRICS.md").write_text(render.markdown(report))
+    console.print(f"written: {output}: report.html, report.json, BASELINE_METRICS.md")
+    console.print(f"the spans are kept: taximeter report --store {kept} --html report.html")
     wrong = [row for row in rows if not row.balanced]
     for row in wrong:
         console.print(f"[bold red]does not balance:[/bold red] {escape(str(row))}")

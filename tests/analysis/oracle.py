@@ -52,8 +52,12 @@ def is_ai(span: dict[str, Any]) -> bool:
     return span.get("ai_operation") is not None
 
 
-def split(request: dict[str, Any], spans: Rows) -> tuple[float, float, float]:
-    """Database, model and other seconds of one request, from the spans of its trace."""
+def is_http(span: dict[str, Any]) -> bool:
+    return span.get("http_method") is not None and not is_db(span) and not is_ai(span)
+
+
+def split(request: dict[str, Any], spans: Rows) -> tuple[float, float, float, float]:
+    """Database, model, other calls' and own seconds of one request, from the spans of its trace."""
     begin, end = request["start_ns"], request["start_ns"] + request["duration_ns"]
 
     def spells(chosen: Rows) -> list[tuple[int, int]]:
@@ -65,5 +69,8 @@ def split(request: dict[str, Any], spans: Rows) -> tuple[float, float, float]:
 
     mine = [span for span in spans if span["trace_hi"] == request["trace_hi"] and span["kind"] == "client"]
     model = covered(spells([span for span in mine if is_ai(span)]))
-    busy = covered(spells(mine))
-    return (busy - model) / 1e9, model / 1e9, (request["duration_ns"] - busy) / 1e9
+    either = covered(spells([span for span in mine if is_ai(span) or is_db(span)]))
+    busy = covered(spells([span for span in mine if is_ai(span) or is_db(span) or is_http(span)]))
+    parts = (either - model, model, busy - either, request["duration_ns"] - busy)
+    db_s, model_s, http_s, own_s = (part / 1e9 for part in parts)
+    return db_s, model_s, http_s, own_s

@@ -267,7 +267,9 @@ def hotel(seed: int = 7, requests: int = 2000, seconds: float = 75, routes: int 
             account["streamed"] = stream
             clock += took
         if "external" in route:
-            clock += dice.lognormvariate(7.4, 0.4)
+            took = dice.lognormvariate(7.4, 0.4)
+            plan.append((clock, took, None))
+            clock += took
         failed = dice.random() < 0.008
         took = clock + base * dice.lognormvariate(0, 0.5) / 2
         account["first_byte_s"] = account.get("first_byte_s", took * 0.98 / 1000)
@@ -277,6 +279,9 @@ def hotel(seed: int = 7, requests: int = 2000, seconds: float = 75, routes: int 
         )  # fmt: skip
         costs = [0.0]
         for begin, length, what in plan:
+            if what is None:
+                build.span(row, begin, length, name="GET", http_method="GET", http_status=200)
+                continue
             if isinstance(what, str):
                 row["db_duration_s"] += build.db(row, begin, length, what)["duration_ns"] / 1e9
                 continue

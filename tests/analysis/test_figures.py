@@ -112,7 +112,7 @@ def test_time_split_by_route(hotel_report: Report, hotel_rows: Builder) -> None:
         rows = groups[(route.method, route.route)]
         parts = [oracle.split(row, by_trace[(row["trace_hi"],)]) for row in rows]
         assert route.split is not None
-        found = (route.split.db_s, route.split.model_s, route.split.other_s)
+        found = (route.split.db_s, route.split.model_s, route.split.http_s, route.split.other_s)
         assert found == pytest.approx(
             [math.fsum(part) for part in zip(*parts, strict=True)], rel=1e-9, abs=1e-9
         )

@@ -1,4 +1,4 @@
-"""A report as a person or a program reads it: terminal, HTML, JSON."""
+"""A report as a person or a program reads it: terminal, HTML, Markdown, CSV, JSON."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import re
 from rich.console import Console
 
 from taximeter_analysis.model import Report
+from taximeter_analysis.render.csv import render_csv as csv
+from taximeter_analysis.render.markdown import render_markdown as markdown
 from taximeter_analysis.render.page import render_page
 from taximeter_analysis.render.tables import print_report
 
-__all__ = ["html", "json", "terminal"]
+__all__ = ["csv", "html", "json", "markdown", "terminal"]
 
 
 def terminal(report: Report, console: Console) -> None:

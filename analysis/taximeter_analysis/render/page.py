@@ -84,7 +84,7 @@ def _split(report: Report) -> dict[str, Any]:
 
 
 def _sum(split: Split | None) -> float:
-    return 0.0 if split is None else split.db_s + split.model_s + split.other_s
+    return 0.0 if split is None else split.whole_s
 
 
 def _queries(report: Report) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from taximeter_analysis.render.units import (
 
 WIDTH = 100
 _GAP = 2  # the box draws one blank of it
+_COMFORT = 26  # columns a route wants
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -71,10 +72,20 @@ class Page:
             self.line(line)
 
     def table(
-        self, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], left: int = 1, flex: int = 0
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[str | Text]],
+        left: int = 1,
+        flex: int = 0,
+        spare: Sequence[str] = (),
     ) -> None:
-        """A table whose first ``left`` columns are text; column ``flex`` gives way when it is too wide."""
+        """A table whose first ``left`` columns are text; column ``flex`` gives way when it is too wide.
+
+        ``spare`` names the columns to leave out, in this order, where even that makes no room: a column
+        less, and named below, is better than half a number.
+        """
         body = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+        columns, body, left_out = self._fit(list(columns), body, flex, spare)
         widths = [
             max(len(name), *(cell.cell_len for cell in column)) if body else len(name)
             for name, column in zip(columns, zip(*body, strict=True) if body else columns, strict=True)
@@ -95,6 +106,26 @@ class Page:
             row[flex] = shorten(row[flex], max(room, 12))
             table.add_row(*row)
         self.console.print(table, width=max(self.width, 60))
+        if left_out:
+            self.paragraph(f"in a wider terminal also: {', '.join(left_out)}", "  ")
+
+    def _fit(
+        self, columns: list[str], body: list[list[Text]], flex: int, spare: Sequence[str]
+    ) -> tuple[list[str], list[list[Text]], list[str]]:
+        widths = {
+            name: max(len(name), *(row[index].cell_len for row in body), 0)
+            for index, name in enumerate(columns)
+        }
+        left_out: list[str] = []
+        for name in spare:
+            fixed = [width for other, width in widths.items() if other != columns[flex]]
+            wanted = min(_COMFORT, widths[columns[flex]])
+            if sum(fixed) + wanted + _GAP * len(fixed) <= self.width:
+                break
+            del widths[name]
+            left_out.append(name)
+        kept = [index for index, name in enumerate(columns) if name in widths]
+        return [columns[index] for index in kept], [[row[index] for index in kept] for row in body], left_out
 
 
 def shorten(text: Text, width: int) -> Text:
@@ -167,6 +198,7 @@ def _routes(report: Report, page: Page) -> None:
             )
             for route in report.routes
         ),
+        spare=("DB time", "Errors"),
     )
     spending = [route for route in report.routes if _spends(route)]
     if not spending:
@@ -188,6 +220,7 @@ def _routes(report: Report, page: Page) -> None:
             )
             for route in spending
         ),
+        spare=("1st byte", "Cache", "Models"),
     )
 
 
@@ -196,10 +229,10 @@ def _spends(route: Route) -> bool:
     return bool(usage.model_calls or usage.embedding_calls or usage.cost_usd or usage.cache_lookups)
 
 
-def _split_cells(split: Split | None) -> tuple[Text, Text, Text]:
+def _split_cells(split: Split | None) -> list[Text]:
     if split is None:
-        return Text(UNKNOWN), Text(UNKNOWN), Text(UNKNOWN)
-    return tuple(_number(seconds(part)) for part in (split.db_s, split.model_s, split.other_s))  # type: ignore[return-value]  # three in, three out
+        return [Text(UNKNOWN)] * 4
+    return [_number(seconds(part)) for part in (split.db_s, split.model_s, split.http_s, split.other_s)]
 
 
 def _slow(report: Report, page: Page) -> None:
@@ -209,7 +242,7 @@ def _slow(report: Report, page: Page) -> None:
     else:
         page.title("Slow requests", _shown(len(slow.requests), slow.requests_total, f"at {limit} or longer"))
         page.table(
-            ("Route", "Trace", "Status", "Took", "Database", "Models", "Other"),
+            ("Route", "Trace", "Status", "Took", "Database", "Models", "Calls", "Own"),
             (
                 (
                     Text(plain(item.label)),
@@ -221,6 +254,7 @@ def _slow(report: Report, page: Page) -> None:
                 for item in slow.requests
             ),
             left=2,
+            spare=("Status", "Calls", "Own", "Models", "Database"),
         )
     if not slow.queries:
         page.title("Slow queries", f"none took {limit} or longer")
@@ -247,7 +281,7 @@ def _repeated(report: Report, page: Page) -> None:
     for item in found.shown:
         page.paragraph(
             f"{plain(item.label)}: {per_request(item.repeats_median)} times per request (at most "
-            f"{count(item.repeats_max)}), {seconds(item.time_per_request_s)} each time, "
+            f"{count(item.repeats_max)}), {seconds(item.time_per_request_s)} of each request, "
             f"{count(item.requests)} requests",
             "  ",
         )
@@ -288,6 +322,7 @@ def _money(report: Report, page: Page) -> None:
                 for item in report.models
             ),
             left=2,
+            spare=("Errors", "cached", "P50", "Operation"),
         )
 
 
@@ -339,4 +374,4 @@ def _totals(report: Report, page: Page) -> None:
         page.line(f"  {name:<22}{value}")
     reasons = [report.projection.reason] if report.projection.reason else list(report.projection.caveats)
     for reason in reasons:
-        page.line(f"  {'':<22}{reason}", "dim")
+        page.paragraph(reason, " " * 24)
