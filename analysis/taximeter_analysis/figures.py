@@ -34,8 +34,8 @@ _USAGE = """
     count(*), count(*) FILTER (failed), sum(db_calls), fsum(db_s), sum(model_calls),
     sum(model_attempts), sum(embedding_calls), sum(input_tokens),
     sum(output_tokens), sum(cached_tokens), fsum(cost_usd), sum(unpriced_calls),
-    sum(cache_lookups), sum(cache_hits)"""
-_USAGE_COLUMNS = 14
+    sum(cache_lookups), sum(cache_hits), sum(embedding_inputs), sum(embedding_duplicates)"""
+_USAGE_COLUMNS = 16
 
 _SPREAD = ", ".join(
     f"CASE WHEN count({column}) > 1 THEN stddev_samp({column}) END"

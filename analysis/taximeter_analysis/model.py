@@ -88,6 +88,8 @@ class Usage:
     unpriced_calls: Annotated[int | None, "calls whose money is not in cost_usd"]
     cache_lookups: int | None
     cache_hits: int | None
+    embedding_inputs: Annotated[int | None, "texts sent to be embedded"]
+    embedding_duplicates: Annotated[int | None, "of these, texts that had been embedded before"]
 
 
 @dataclass(frozen=True)

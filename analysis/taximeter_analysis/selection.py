@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from taximeter_analysis.store import Store
 from taximeter_analysis.window import Filters, to_ns
 from taximeter_collector.store import sums
-from taximeter_collector.store.schema import ADDED
+from taximeter_collector.store.schema import SUMS
 
 #: A client's clock inside one process does not run backwards by more than this.
 _SLACK_NS = 60 * 1_000_000_000
@@ -87,7 +87,7 @@ def _among(store: Store) -> str:
 
 _OWNER = "r.trace_hi = s.trace_hi AND r.trace_lo = s.trace_lo AND r.span_id = s.owner_id"
 
-_FIGURES = ", ".join(name for name in ADDED["requests"] if name != "summed")
+_FIGURES = ", ".join(name for name in SUMS["requests"] if name != "summed")
 CHOSEN = " AND ".join(
     f"(getvariable('{column}') IS NULL OR {column} = getvariable('{column}'))"
     for column in ("service", "tenant", "version")
@@ -208,7 +208,8 @@ SELECT p.trace_hi, p.trace_lo, p.span_id, p.svc, p.service, p.version,
     coalesce(p.cost_usd, seen_cost_usd,
              CASE WHEN {_traced("ai")} AND seen_unpriced_calls = 0 THEN 0 END) AS cost_usd,
     {_account("unpriced_calls", "seen_unpriced_calls", "ai")} AS unpriced_calls,
-    p.cache_lookups, p.cache_hits, p.first_byte_s, p.streamed, repeated,
+    p.cache_lookups, p.cache_hits, p.first_byte_s, p.streamed, repeated, p.embedding_inputs,
+    p.embedding_duplicates,
     CASE WHEN p.db_calls IS NOT NULL OR {_traced("db")} THEN busy_db_ns / 1e9 END AS split_db_s,
     CASE WHEN p.model_calls IS NOT NULL OR {_traced("ai")} THEN busy_model_ns / 1e9 END AS split_model_s,
     CASE WHEN p.db_calls IS NOT NULL OR {_traced("http")} THEN busy_http_ns / 1e9 END AS split_http_s

@@ -24,6 +24,7 @@ ACCOUNT: dict[str, Any] = {
     "db_calls": 0, "db_duration_s": 0.0, "db_repeated": 0, "model_calls": 0, "model_attempts": 0,
     "embedding_calls": 0, "input_tokens": 0, "output_tokens": 0, "cached_tokens": 0, "cost_usd": 0.0,
     "unpriced_calls": 0, "cache_lookups": 0, "cache_hits": 0, "streamed": False,
+    "embedding_inputs": 0, "embedding_duplicates": 0, "pool_wait_s": 0.0,
 }  # fmt: skip
 
 
@@ -237,6 +238,10 @@ def hotel(seed: int = 7, requests: int = 2000, seconds: float = 75, routes: int 
         if embeds:
             hit = dice.random() < 0.43
             account |= {"cache_lookups": 1, "cache_hits": int(hit), "embedding_calls": int(not hit)}
+            account |= {
+                "embedding_inputs": int(not hit),
+                "embedding_duplicates": int(not hit and len(build.requests) % 3 == 0),
+            }
             if not hit:
                 took = dice.lognormvariate(3.9, 0.3)
                 words = dice.randint(6, 24)

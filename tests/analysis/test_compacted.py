@@ -106,11 +106,11 @@ def test_a_compacted_store_is_not_read_again(young: Path, tmp_path: Path) -> Non
 def test_a_store_of_the_first_version_is_read_and_brought_up_to_date(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    from taximeter_collector.store.schema import ADDED, VERSION_KEY
+    from taximeter_collector.store.schema import SUMS, VERSION_KEY
 
     path = tangled().write_log(tmp_path / "store", cuts=3)
     before = read(path, Filters())
-    for table, added in ADDED.items():
+    for table, added in SUMS.items():
         for file in (path / table).glob("*.parquet"):
             old = pq.read_table(file)
             old = old.drop_columns([name for name in added if name in old.column_names])

@@ -26,6 +26,8 @@ USAGE = {
     "unpriced_calls": "unpriced_calls",
     "cache_lookups": "cache_lookups",
     "cache_hits": "cache_hits",
+    "embedding_inputs": "embedding_inputs",
+    "embedding_duplicates": "embedding_duplicates",
 }
 
 

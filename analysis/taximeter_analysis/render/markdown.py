@@ -191,13 +191,15 @@ def _models(report: Report) -> list[str]:
     lines = ["## Embeddings by endpoint", ""]
     if routes:
         lines += table(
-            ("Route", "Calls", "Per request", "Per day", "Cache look-ups", "Hit rate"),
+            ("Route", "Calls", "Per request", "Per day", "Texts", "Duplicates", "Cache look-ups", "Hit rate"),
             [
                 (
                     code(route.label),
                     count(route.usage.embedding_calls),
                     per_request(route.embedding_calls_per_request),
                     count(per_day(route.usage.embedding_calls, observed)),
+                    count(route.usage.embedding_inputs),
+                    count(route.usage.embedding_duplicates),
                     count(route.usage.cache_lookups),
                     percent(route.cache_hit_rate),
                 )

@@ -23,7 +23,7 @@ from pathlib import Path
 import duckdb
 
 from taximeter_collector.store import sums
-from taximeter_collector.store.schema import ADDED, REQUESTS, SCHEMA_VERSION, SPANS, VERSION_KEY
+from taximeter_collector.store.schema import REQUESTS, SCHEMA_VERSION, SPANS, SUMS, VERSION_KEY
 from taximeter_collector.store.segments import Segment, adopt, segment_name, segments, superseded
 
 TARGET_BYTES = 64 << 20  # of a spans segment; larger ones are not merged any further
@@ -150,7 +150,7 @@ def _read(db: duckdb.DuckDBPyConnection, table: str, files: list[Path]) -> None:
     names = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
     source = f"read_parquet([{names}], union_by_name = true)"
     present = {row[0] for row in db.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
-    computed = ADDED[table]
+    computed = SUMS[table]
     columns = ", ".join(name for name in schema.names if name in present and name not in computed)
     db.execute(f"CREATE VIEW {table} AS SELECT {columns} FROM {source}")
 

@@ -109,6 +109,10 @@ REQUESTS = pa.schema(
         ("cache_hits", pa.int64()),
         ("first_byte_s", pa.float64()),
         ("streamed", pa.bool_()),
+        # version 2
+        ("embedding_inputs", pa.int64()),
+        ("embedding_duplicates", pa.int64()),  # inputs that had been asked for before
+        ("pool_wait_s", pa.float64()),  # waiting for a free connection
         # version 2, from compaction: what the calls in this segment come to that are the request's own
         ("summed", pa.bool_()),  # true: the columns below are filled; null: not yet
         ("seen_db_calls", pa.int64()),
@@ -127,12 +131,18 @@ REQUESTS = pa.schema(
     ]
 )
 
-#: Columns that a segment may lack, by the version that brought them.
-ADDED: dict[str, dict[str, int]] = {
-    "spans": dict.fromkeys(("summed", "family", "owner_id", "loose"), 2),
-    "requests": {
-        name: 2
+#: Columns that compaction fills.
+SUMS = {
+    "spans": ("summed", "family", "owner_id", "loose"),
+    "requests": tuple(
+        name
         for name in REQUESTS.names
         if name in ("summed", "repeated") or name.startswith(("seen_", "busy_"))
-    },
+    ),
+}
+
+#: Columns that a segment may lack, because it is of an earlier version.
+ADDED = {
+    "spans": SUMS["spans"],
+    "requests": ("embedding_inputs", "embedding_duplicates", "pool_wait_s", *SUMS["requests"]),
 }

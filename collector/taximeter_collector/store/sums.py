@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from taximeter_collector.store.schema import ADDED, MIN_REPEATS, REQUESTS
+from taximeter_collector.store.schema import MIN_REPEATS, REQUESTS, SUMS
 
 #: gen_ai.operation.name values that are one logical call to a language model. Agent, tool and
 #: workflow spans wrap such calls: counting them too would count twice.
@@ -158,4 +158,4 @@ def _figure(name: str) -> str:
 
 #: The summed columns of ``requests``, from the three above joined to each request: 0 where none was seen
 #: and that is known; whole numbers as 64 bits (DuckDB sums in 128, which Parquet has not).
-FIGURES = ", ".join(_figure(name) for name in ADDED["requests"] if name != "summed")
+FIGURES = ", ".join(_figure(name) for name in SUMS["requests"] if name != "summed")
