@@ -76,7 +76,7 @@ class Spec:
     env: Mapping[str, str | None] = field(default_factory=dict)
     cwd: Path | None = None
     healthy: Callable[[], bool] | None = None
-    start_timeout: float = 30.0
+    start_timeout: float = 90.0  # a loaded machine; one that ended is told at once
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 15.0
     user: int | None = None

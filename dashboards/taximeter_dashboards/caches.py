@@ -34,9 +34,8 @@ def _caches(limits: Limits) -> Row:
         (
             Panel(
                 "Hit rate over the time range",
-                "By cache. Under its target: `taximeter advise` says which size reaches it, or that none "
-                "does "
-                "because too many lookups are new.",
+                "By cache. Under its target: a larger cache helps only with questions that were asked "
+                "before; the share of new ones is the ceiling, whatever the size.",
                 "percentunit",
                 (Query(p.ratio(hits, lookups), s.legend(c.CACHE)),),
                 kind="bars",
@@ -98,6 +97,33 @@ def _embeddings() -> Row:
                 stacked=True,
                 decimals=4,
                 see=("money",),
+            ),
+            Panel(
+                "Embedded twice by one request",
+                "Share of the texts that the same request had already embedded. Above 0: keep the vector in "
+                "a "
+                "variable, or look it up in a cache.",
+                "percentunit",
+                (
+                    Query(
+                        p.ratio(
+                            p.total(p.rate(c.EMBEDDING_DUPLICATES), c.ROUTE),
+                            p.total(p.rate(c.EMBEDDING_INPUTS), c.ROUTE),
+                        ),
+                        s.legend(c.ROUTE),
+                    ),
+                ),
+            ),
+            Panel(
+                "Texts per embedding call",
+                "Mean, by route. 1 on a route that embeds several texts: send them in one call.",
+                "short",
+                (
+                    Query(
+                        f"{p.total(p.rate(c.EMBEDDING_INPUTS), c.ROUTE)} / ({calls} > 0)", s.legend(c.ROUTE)
+                    ),
+                ),
+                decimals=1,
             ),
             Panel(
                 "Embedding time, P95",

@@ -237,12 +237,14 @@ def _agents() -> Row:
             ),
             Panel(
                 "Failures inside agents",
-                "Caught and counted; the request went on. The service's log has the first of each: report "
+                "Since the start of each process: most happen once, and a rate would not show the first. "
+                "Caught; the "
+                "request went on. The service's log has the first of each: report "
                 "it.",
                 "short",
                 (
                     Query(
-                        p.total(p.rate(c.AGENT_ERRORS, scope=p.JOBS), *by),
+                        p.total(f"max_over_time({p.select(c.AGENT_ERRORS, scope=p.JOBS)}[$__range])", *by),
                         f"{s.legend(c.JOB)} {s.legend(c.HOOK)}",
                         empty_when_healthy="no hook fails",
                     ),

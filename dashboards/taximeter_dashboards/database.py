@@ -18,7 +18,7 @@ def dashboard(limits: Limits) -> Dashboard:
         "Taximeter / Database",
         "Queries per request, N+1 queries, the share of a request spent in the database, and the server.",
         (s.JOB, s.ROUTE),
-        (_requests(limits), _statements(), _server(limits)),
+        (_requests(limits), _statements(), _pool(), _server(limits)),
     )
 
 
@@ -110,6 +110,35 @@ def _statements() -> Row:
                 ),
                 stacked=True,
                 width=8,
+            ),
+        ),
+    )
+
+
+def _pool() -> Row:
+    waited = p.total(p.rate(c.POOL_WAIT), c.ROUTE)
+    return Row(
+        "The service's pool",
+        (
+            Panel(
+                "Wait for a connection, P95",
+                "By pool. Above a few milliseconds the pool is too small for the traffic, or requests hold "
+                "connections while they wait for a model: give them back before the call.",
+                "s",
+                (
+                    Query(
+                        p.quantile(0.95, p.rate(c.CONNECTION_WAIT.bucket, scope=p.JOBS), c.POOL),
+                        s.legend(c.POOL),
+                        exemplars=True,
+                    ),
+                ),
+            ),
+            Panel(
+                "Share of the request spent waiting for a connection",
+                "By route. The route on top is not always the one that holds them: look for slow statements "
+                "and for transactions that stay open.",
+                "percentunit",
+                (Query(p.ratio(waited, p.total(p.rate(c.REQUESTS.sum), c.ROUTE)), s.legend(c.ROUTE)),),
             ),
         ),
     )

@@ -14,6 +14,7 @@ from typing import Any
 import promql_parser
 import pytest
 
+from taximeter_cli.main import COMMANDS
 from taximeter_collector.prometheus import catalogue
 from taximeter_dashboards.catalogue import dashboards
 from taximeter_dashboards.render import rendered
@@ -93,6 +94,7 @@ def test_panels_do_not_overlap(name: str) -> None:
 @pytest.mark.parametrize(("board", "panel"), every_panel())
 def test_panel(board: dict[str, Any], panel: dict[str, Any]) -> None:
     assert len(panel["description"]) > 60, "says what it is and what to do"
+    assert set(re.findall(r"`taximeter (\w+)", panel["description"])) <= COMMANDS.keys()
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert panel["fieldConfig"]["defaults"]["unit"] in UNITS
     assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
@@ -113,9 +115,9 @@ def lint_expression(expression: str) -> None:
     promql_parser.parse(filled(expression, WINDOWS))
     for window in re.findall(r"\[([^\]]+)\]", expression):
         assert window in {"$__rate_interval", "$__range"} | FIXED_WINDOWS, window
-    # A counter is rated or increased; a histogram's parts are counters.
+    # A counter is rated or increased (or, where its first step counts, read at its highest).
     for found in re.finditer(r"(\w+\()?(\w+_(?:total|bucket|sum|count))\{", expression):
-        assert found[1] in {"rate(", "increase("}, f"{found[2]} is a counter: rate it"
+        assert found[1] in {"rate(", "increase(", "max_over_time("}, f"{found[2]} is a counter: rate it"
     # What divides is above 0, or is a number, or a setting that is never 0.
     for found in re.finditer(r"/ (?:on \(\w+\) )?(\S.*)", expression):
         divisor = found[1]
@@ -146,7 +148,8 @@ def strings() -> set[str]:
 EXPOSED = LABELS = strings() | {"le", "exporter", "data_type", "reason", "mode"}
 OTHERS = {name for name in EXPOSED if name.startswith(("pg_", "tempo_", "pgbouncer_", "node_"))}
 _KEYWORDS = {"sum", "by", "rate", "increase", "histogram_quantile", "or", "and", "on", "unless", "count",
-             "max", "vector", "group_left", "last_over_time", "offset", "topk", "avg"}  # fmt: skip
+             "max", "vector", "group_left", "last_over_time", "max_over_time", "offset", "topk",
+             "avg"}  # fmt: skip
 
 
 def metrics(expression: str) -> set[str]:

@@ -95,13 +95,19 @@ class Prometheus:
 
 
 def start_prometheus(
-    supervisor: Supervisor, binary: str, directory: Path, targets: list[int] | Mapping[str, list[int]]
+    supervisor: Supervisor,
+    binary: str,
+    directory: Path,
+    targets: list[int] | Mapping[str, list[int]],
+    rules: Path | None = None,
 ) -> Prometheus:
-    """Scrape ``targets`` (ports on loopback, by job) every second, exemplars stored."""
+    """Scrape ``targets`` (ports on loopback, by job) every second, exemplars stored; evaluate ``rules``."""
     port = free_port()
     directory.mkdir(parents=True)
     jobs = targets if isinstance(targets, Mapping) else {"taximeter": targets}
-    text = "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n"
+    text = "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
+    text += f"rule_files: ['{rules}']\n" if rules else ""
+    text += "scrape_configs:\n"
     for job, ports in jobs.items():
         addresses = ", ".join(f"'127.0.0.1:{target}'" for target in ports)
         text += f"  - job_name: {job}\n    honor_labels: true\n"
