@@ -106,6 +106,17 @@ def test_what_two_spans_tell_is_counted_once() -> None:
     assert (server["db.calls"], server["model.calls"], server["cost"]) == (2, 1, 0.25)
 
 
+def test_a_span_whose_parent_never_came_is_the_only_requests() -> None:
+    server, *_ = accounts(
+        (0, SERVER, "GET", {}), (77, CLIENT, "pg.query", PG), (78, INTERNAL, "h", {}), (3, CLIENT, "q", PG)
+    )
+    assert server["db.calls"] == 2
+    remote, *_ = accounts((77, SERVER, "GET", {}), (77, CLIENT, "pg.query", PG))
+    assert remote["db.calls"] == 0, "a sibling in the caller is not the request's"
+    first, second, _ = accounts((0, SERVER, "GET", {}), (0, SERVER, "GET", {}), (77, CLIENT, "q", PG))
+    assert (first["db.calls"], second["db.calls"]) == (0, 0), "nobody can say whose"
+
+
 def test_each_server_span_has_its_own_account() -> None:
     outer, _, inner, _ = accounts(
         (0, SERVER, "GET /a", {}),

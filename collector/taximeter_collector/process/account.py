@@ -11,7 +11,8 @@ Counted once, though several spans tell of it:
   client span of a kind counts, what lies below it is part of it;
 * opening a connection (``pg-pool.connect``, ``pg.connect``) is no statement;
 * a request to PostgREST (Supabase: ``/rest/v1/<table>``, ``/rest/v1/rpc/<function>``) is one database
-  call, named by table or function; its span gets ``db.query.summary``.
+  call, named by table or function; its span gets ``db.query.summary``;
+* in a trace with one server span, a span whose parent never came is that request's.
 
 Pure: a function from spans to spans.
 """
@@ -79,8 +80,13 @@ def annotate(parts: list[RawSpan]) -> list[RawSpan]:
             node = _Node(part, span, {pair.key: plain(pair.value) for pair in span.attributes})
             nodes[span.span_id] = node
             children[span.parent_span_id].append(node)
-    for node in nodes.values():
-        if node.span.kind == _SERVER and semconv.REQUEST_DB_CALLS not in node.about:
+    servers = [node for node in nodes.values() if node.span.kind == _SERVER]
+    if len(servers) == 1:  # what lost its parent on the way was done for nobody else
+        lost = [i for i in children if i and i not in nodes and i != servers[0].span.parent_span_id]
+        for parent in lost:
+            children[servers[0].span.span_id] += children.pop(parent)
+    for node in servers:
+        if semconv.REQUEST_DB_CALLS not in node.about:
             sums = _Sums()
             _add(children[node.span.span_id], children, sums)
             node.extra |= _attributes(sums)
