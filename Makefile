@@ -1,8 +1,11 @@
 # The commands to remember. Each sets up what it needs in ./.venv.
 #   make demo     the main job, end to end, on embedded parts (no Docker, no root, no account)
 #   make test     every test (as root on Debian it installs Prometheus, Alertmanager and Chromium first)
+#   make page     rehearse a page at night: faults in the running example until the page arrives
 #   make check    formatting, lint, types, layers (no test), under 90 seconds
 #   make prove-node       a Node service without the agent, against three ledgers (needs node and npm)
+#   make prove-alerts     every alert's promtool cases, thirty times over
+#   make prove-pages      a simulated day raises no alert, and each of 22 regressions raises its own
 #   make prove-account    10,000 requests, 200 at once, in every shape: each account against a tally
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,6 +19,17 @@ help:
 
 demo: .venv/demo.stamp
 	@$(BIN)/python -m examples.demo $(DEMO_ARGS)
+
+.PHONY: page prove-alerts prove-pages
+page: .venv/demo.stamp system-packages
+	@$(BIN)/python -m examples.page $(PAGE_ARGS)
+
+# Too long for `make test`; the last output of each is in docs/results/.
+prove-alerts: .venv/dev.stamp system-packages
+	TAXIMETER_RULE_RUNS=30 $(BIN)/python -m pytest -q tests/alerts -k fire_and_stay_silent
+
+prove-pages: .venv/dev.stamp system-packages
+	@$(BIN)/python -m tests.alerts.prove_pages
 
 test: .venv/dev.stamp system-packages
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
-    actions.add_parser("list", help="every alert with its severity and summary")
+    actions.add_parser("list", help="every alert of the delivered budget: page, ticket or heartbeat")
     render = actions.add_parser("render", help="write rule files and Alertmanager's configuration")
     add = render.add_argument
     add("--output", type=Path, default=DEFAULT_OUTPUT, help="folder to write to (default %(default)s)")

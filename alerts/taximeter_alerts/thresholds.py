@@ -16,6 +16,8 @@ from taximeter_analysis.budget import Budget, default_budget
 from taximeter_collector.prometheus import catalogue as c
 
 QUANTILES = {"latency_p99": 0.99, "latency_p95": 0.95, "latency_p50": 0.5}
+COST_DELTA_OF_DAY = 0.02
+"""What a spike must cost more an hour, as a share of the day's budget."""
 ROUTE_LIMITS = ("latency_p95", "db_calls", "embedding_calls", "cost")
 """The limits of a route that have a recorded value to be held against."""
 
@@ -57,7 +59,7 @@ class Thresholds:
     embedding_factor: float = 1.5
     embedding_delta: float = 0.3
     cost_factor: float = 1.7
-    cost_delta_usd_per_hour: float = 2.0
+    cost_delta_usd_per_hour: float = 1.0
     """What a model's money per hour must exceed its own median by."""
     cache_drop: float = 0.2
     """Hit ratio lost against the cache's own median: an alert where the target was never reached."""
@@ -84,7 +86,7 @@ def of_budget(budget: Budget | None = None) -> tuple[Thresholds, list[str]]:
     thresholds = Thresholds(
         **objective,
         **({"availability_objective": 1 - errors.max} if errors and errors.max else {}),
-        **({"cost_delta_usd_per_hour": daily / 24} if daily else {}),
+        **({"cost_delta_usd_per_hour": daily * COST_DELTA_OF_DAY} if daily else {}),
         usd_per_day=daily,
         usd_per_month=chosen.money.per_month,
         caches=_matches(c.CACHE, ((entry.match, entry.hit_rate) for entry in chosen.caches)),

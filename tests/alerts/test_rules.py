@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 from collections import Counter
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from taximeter_alerts.alertmanager import TEXT, TITLE
 from taximeter_alerts.model import HEARTBEAT, PAGE, TICKET
 from taximeter_alerts.profile import PROFILES
 from taximeter_alerts.rules import all_alerts
@@ -41,16 +44,15 @@ def test_every_alert_has_a_case_that_fires_and_one_that_is_silent() -> None:
     assert silent == names - {alert.name for alert in ALERTS if alert.severity == HEARTBEAT}
 
 
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", range(int(os.environ.get("TAXIMETER_RULE_RUNS", "3"))))
 def test_the_rules_fire_and_stay_silent(tmp_path: Path, attempt: int) -> None:
-    done = run(cases.ALL, tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert run(cases.ALL, tmp_path) == ""
 
 
 def test_a_wrong_expectation_is_noticed(tmp_path: Path) -> None:
     quiet = next(case for case in cases.ALL if not case.fires)
     wrong = Case(quiet.alert, quiet.why, quiet.series, quiet.at, 1, quiet.history)
-    assert run([wrong], tmp_path).returncode == 1
+    assert "exp" in run([wrong], tmp_path)
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
@@ -98,6 +100,30 @@ def test_a_team_may_have_a_webhook_of_its_own(tmp_path: Path) -> None:
         assert tool(tmp_path, *argv, f"severity={severity}", f"team={team}").splitlines()[0] == receiver
     with pytest.raises(SystemExit):
         main(["alerts", "render", "--team-webhook", "nobody=https://x.invalid"])
+
+
+@pytest.mark.parametrize(
+    ("status", "severity", "title"),
+    [
+        ("firing", PAGE, "PAGE: rooms repeat statements (2 alerts)"),
+        ("firing", TICKET, "Ticket: rooms repeat statements (2 alerts)"),
+        ("resolved", PAGE, "Resolved: rooms repeat statements (2 alerts)"),
+    ],
+)
+def test_every_channel_says_what_and_where(tmp_path: Path, status: str, severity: str, title: str) -> None:
+    links = {name: f"https://x.invalid/{name}" for name in ("runbook_url", "dashboard_url", "traces_url")}
+    alerts = [
+        {"status": status, "annotations": {"summary": text, "description": "Why.", **links}}
+        for text in ("rooms repeat statements", "so does chat")
+    ]
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps({"status": status, "alerts": alerts, "commonLabels": {"severity": severity}}))
+    amtool = require_tool("amtool", "prometheus-alertmanager")
+    argv = [amtool, "template", "render", "--template.glob=taximeter.tmpl", f"--template.data={data}"]
+    assert tool(RULES, *argv, f"--template.text={TITLE}").strip() == title
+    text = tool(RULES, *argv, f"--template.text={TEXT}")
+    for link in (*links.values(), "so does chat", "Why."):
+        assert link in text
 
 
 def test_the_committed_files_are_what_would_be_rendered() -> None:
@@ -154,7 +180,7 @@ caches: [{match: "emb*", hit_rate: 60%}, {match: "*", hit_rate: 90%}]
     assert (thresholds.slow_seconds, thresholds.latency_objective) == (1.0, 0.95)
     assert notes == ["latency_p95: 0.8 s is no bound of the histogram; 1 s is used"]
     assert thresholds.availability_objective == 0.98
-    assert thresholds.cost_delta_usd_per_hour == 10
+    assert thresholds.cost_delta_usd_per_hour == pytest.approx(4.8)
     assert [(match.selector, match.limit) for match in thresholds.caches] == [
         (f'{{{c.CACHE}=~"emb.*"}}', 0.6),
         (f'{{{c.CACHE}!="", {c.CACHE}!~"emb.*"}}', 0.9),
