@@ -131,9 +131,7 @@ def main() -> None:
     vectors = np.stack([embed(model, tokenise(text)) for text in texts])
     scale = 127 / np.abs(vectors).max(axis=1, keepdims=True)
     TARGET.parent.mkdir(exist_ok=True)
-    np.savez_compressed(
-        TARGET, texts=np.array(texts), vectors=np.round(vectors * scale).astype(np.int8)
-    )
+    np.savez_compressed(TARGET, texts=np.array(texts), vectors=np.round(vectors * scale).astype(np.int8))
     print(f"{TARGET}: {len(texts)} vectors, {TARGET.stat().st_size} bytes")  # noqa: T201
 
 

@@ -38,9 +38,9 @@ def sign(hasher: Hasher, vector: Sequence[float]) -> str | None:
         return None
     planes = _planes.get((hasher.id, dimensions))
     if planes is None:
+        if len(_planes) >= _MAX_PLANES:
+            return None  # a handful of models choose the dimensions; more is an accident
         planes = _make(numpy, hasher, dimensions)
-        if planes is None:
-            return None
     signs: Any = numpy.packbits((planes @ array) >= 0)
     return str(signs.tobytes().hex())
 
@@ -50,8 +50,6 @@ def _make(numpy: Any, hasher: Hasher, dimensions: int) -> Any:
     bits = numpy.frombuffer(hasher.planes(BITS * dimensions // 8), dtype=numpy.uint8)
     planes = numpy.unpackbits(bits).reshape(BITS, dimensions).astype(numpy.float32) * 2 - 1
     with _lock:
-        if len(_planes) >= _MAX_PLANES:
-            return None  # the dimensions are chosen by a handful of models; more is an accident
         return _planes.setdefault((hasher.id, dimensions), planes)
 
 

@@ -164,3 +164,27 @@ def test_combinations_of_labels_are_bounded() -> None:
     assert combined("savoy", None, None) == ("savoy", None, None)
     assert combined("plaza", None, "vip") == ("other", None, "other")
     assert combined("ritz", None, "vip") == ("ritz", None, "vip")
+
+
+def test_real_vectors_are_near_by_their_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guests' questions embedded by a real model (tools/embedding_fixture.py): pairs of cosine about 0.95."""
+    with numpy.load(ROOT / "tests/fixtures/embeddings.npz") as fixture:
+        vectors = fixture["vectors"].astype(numpy.float32)
+    vectors /= numpy.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = vectors @ vectors.T
+    first, second = numpy.triu_indices(len(vectors), 1)
+    about = abs(cosines[first, second] - 0.95) <= 0.01
+    pairs = list(zip(first[about], second[about], strict=True))
+    assert len(pairs) >= 40
+    errors = []
+    for number in range(8):
+        monkeypatch.setattr(signature, "_planes", {})
+        hasher = hashing.Hasher(f"key number {number} of the test".encode())
+        signed = {
+            index: signature.sign(hasher, vectors[index])
+            for index in {each for pair in pairs for each in pair}
+        }
+        errors += [signature.cosine(str(signed[a]), str(signed[b])) - cosines[a, b] for a, b in pairs]
+    rmse = float(numpy.sqrt(numpy.mean(numpy.square(errors))))
+    print(f"cosine at 0.95 by 256 bits: RMSE {rmse:.4f} over {len(pairs)} pairs and 8 keys")
+    assert rmse <= 0.02

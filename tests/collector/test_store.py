@@ -240,3 +240,39 @@ def test_a_segment_that_cannot_be_made_leaves_no_half(
     with pytest.raises(OverflowError):
         exporter._write(ORIGIN, Batch([row], 1, 1))
     assert list(tmp_path.rglob("*.parquet")) == []
+
+
+def test_evidence_and_the_account_of_inputs_have_columns() -> None:
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+    from taximeter import semconv
+    from taximeter_collector.store.rows import ACCOUNT_COLUMNS, SPAN_COLUMNS, rows_of
+
+    request = trace_service_pb2.ExportTraceServiceRequest()
+    span = (
+        request.resource_spans.add().scope_spans.add().spans.add(kind=2, trace_id=b"t" * 16, span_id=b"s" * 8)
+    )
+    told: dict[str, str | int | float] = {
+        semconv.EVIDENCE_KEY: "cd9e6d53",
+        semconv.CACHE_LOOKUPS: "embedding=-0f1e2d3c4b5a6978",
+        semconv.DB_PARAMETERS_HASH: "fcb79fbde2864067",
+        semconv.CODE_LINE_NUMBER: 7,
+        semconv.SEGMENT: "vip",
+        semconv.REQUEST_EMBEDDING_INPUTS: 3,
+        semconv.REQUEST_EMBEDDING_DUPLICATES: 1,
+        semconv.REQUEST_POOL_WAIT: 0.25,
+    }
+    for name, value in told.items():
+        told_value = AnyValue()
+        setattr(
+            told_value, {str: "string_value", int: "int_value", float: "double_value"}[type(value)], value
+        )
+        span.attributes.append(KeyValue(key=name, value=told_value))
+    [row], [account], _ = rows_of(request, lambda _: True)
+    assert row["evidence_key"] == account["evidence_key"] == "cd9e6d53"
+    assert (row["db_parameters"], row["code_line"], row["attributes"]) == ("fcb79fbde2864067", 7, [])
+    assert account["cache_keys"] == "embedding=-0f1e2d3c4b5a6978"
+    assert (account["segment"], account["pool_wait_s"]) == ("vip", 0.25)
+    assert (account["embedding_inputs"], account["embedding_duplicates"]) == (3, 1)
+    assert {column for column, _ in SPAN_COLUMNS.values()} <= set(SPANS.names)
+    assert {column for column, _ in ACCOUNT_COLUMNS.values()} <= set(REQUESTS.names)

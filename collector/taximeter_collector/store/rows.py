@@ -80,6 +80,19 @@ SPAN_COLUMNS: Promotion = {
     names.GEN_AI_USAGE_COST_AMOUNT: ("cost_usd", _real),
     names.COLLECTOR_COST_AMOUNT: ("cost_usd", _real),
     names.GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS: ("ai_cache_write_tokens", _integer),
+    names.EVIDENCE_KEY: ("evidence_key", _text),
+    names.EMBEDDING_INPUTS: ("embedding_inputs", _integer),
+    names.EMBEDDING_INPUT_EXACT: ("embedding_exact", _text),
+    names.EMBEDDING_INPUT_NORMALISED: ("embedding_normalised", _text),
+    names.EMBEDDING_SIGNATURES: ("embedding_signatures", _text),
+    names.PROMPT_BLOCKS: ("prompt_blocks", _text),
+    names.DB_PARAMETERS_HASH: ("db_parameters", _text),
+    names.DB_PARAMETERS_VALUES: ("db_parameter_values", _text),
+    names.DB_RESULT_VALUES: ("db_result_values", _text),
+    names.CODE_FILE_PATH: ("code_path", _text),
+    names.CODE_LINE_NUMBER: ("code_line", _integer),
+    names.CODE_FUNCTION_NAME: ("code_function", _text),
+    names.CODE_CALLERS: ("code_callers", _text),
     "http.method": ("http_method", _text),
     "http.status_code": ("http_status", _status),
     "db.system": ("db_system", _text),
@@ -91,6 +104,8 @@ SPAN_COLUMNS: Promotion = {
 #: Attribute of a server span -> column of ``requests``; these leave the span's map.
 ACCOUNT_COLUMNS: Promotion = {
     names.FLAGS: ("flags", _text),
+    names.SEGMENT: ("segment", _text),
+    names.CACHE_LOOKUPS: ("cache_keys", _text),
     names.REQUEST_DB_CALLS: ("db_calls", _integer),
     names.REQUEST_DB_DURATION: ("db_duration_s", _real),
     names.REQUEST_DB_REPEATED: ("db_repeated", _integer),
@@ -115,6 +130,7 @@ _ABOUT = (names.SERVICE_NAME, names.SERVICE_INSTANCE_ID, names.SERVICE_VERSION)
 _SHARED = (
     "trace_hi", "trace_lo", "span_id", "service", "instance", "version", "start_ns", "duration_ns",
     "http_method", "http_route", "http_status", "tenant", "feature",
+    "evidence_key",
 )  # fmt: skip
 
 Row = dict[str, Any]

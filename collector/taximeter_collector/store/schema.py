@@ -14,7 +14,8 @@ compaction writes the segment again in today's schema. A segment that says it is
 version than the reader's is refused.
 
 Version 2 adds what compaction sums up (`store.sums`), so that a report over a hundred million spans
-need not read them: whose call a span is, and what the spans of a request come to.
+need not read them: whose call a span is, and what the spans of a request come to. It also adds
+the evidence without content (``docs/evidence.md``).
 """
 
 from __future__ import annotations
@@ -64,6 +65,20 @@ SPANS = pa.schema(
         ("ai_first_chunk_s", pa.float64()),  # gen_ai.response.time_to_first_chunk
         ("cost_usd", pa.float64()),  # gen_ai.usage.cost.amount
         ("attributes", pa.map_(pa.string(), pa.string())),
+        # version 2: evidence; hashes compare under one evidence_key only; lists are separated by spaces
+        ("evidence_key", pa.string()),  # taximeter.evidence.key
+        ("embedding_inputs", pa.int64()),  # taximeter.embedding.inputs
+        ("embedding_exact", pa.string()),  # a hash an input
+        ("embedding_normalised", pa.string()),
+        ("embedding_signatures", pa.string()),  # 64 hexadecimal digits a vector
+        ("prompt_blocks", pa.string()),  # "s128:hash u40:hash"
+        ("db_parameters", pa.string()),  # hash of a call's parameters
+        ("db_parameter_values", pa.string()),  # hashes of single values
+        ("db_result_values", pa.string()),
+        ("code_path", pa.string()),  # code.file.path
+        ("code_line", pa.int64()),
+        ("code_function", pa.string()),
+        ("code_callers", pa.string()),  # "file:line function < ..."
         # version 2, from compaction
         ("summed", pa.bool_()),  # true: the two below are filled; null: not yet
         ("family", pa.string()),  # db, model, embedding, priced, http; null: no call
@@ -113,6 +128,9 @@ REQUESTS = pa.schema(
         ("embedding_inputs", pa.int64()),
         ("embedding_duplicates", pa.int64()),  # inputs that had been asked for before
         ("pool_wait_s", pa.float64()),  # waiting for a free connection
+        ("segment", pa.string()),  # taximeter.segment
+        ("evidence_key", pa.string()),  # of the hashes in cache_keys
+        ("cache_keys", pa.string()),  # taximeter.cache.lookups: "name=+hash,-hash/normalised name=..."
         # version 2, from compaction: what the calls in this segment come to that are the request's own
         ("summed", pa.bool_()),  # true: the columns below are filled; null: not yet
         ("seen_db_calls", pa.int64()),
@@ -143,6 +161,17 @@ SUMS = {
 
 #: Columns that a segment may lack, because it is of an earlier version.
 ADDED = {
-    "spans": SUMS["spans"],
-    "requests": ("embedding_inputs", "embedding_duplicates", "pool_wait_s", *SUMS["requests"]),
+    "spans": (
+        *(
+            name
+            for name in SPANS.names
+            if name.startswith(("embedding_", "code_", "db_parameter", "db_result"))
+            or name in ("evidence_key", "prompt_blocks")
+        ),
+        *SUMS["spans"],
+    ),
+    "requests": (
+        *("embedding_inputs", "embedding_duplicates", "pool_wait_s", "segment", "evidence_key", "cache_keys"),
+        *SUMS["requests"],
+    ),
 }
