@@ -38,6 +38,7 @@ from taximeter import (
     coverage,
     drivers,
     guard,
+    logs,
     meters,
     modelcalls,
     modelevidence,
@@ -78,6 +79,8 @@ class TaximeterDistro(BaseDistro):  # type: ignore[misc]
         name = entry_point.name
         module = entry_point.value.partition(":")[0]
         library = coverage.BY_NAME.get(name)
+        if name == "logging":
+            kwargs = logs.arguments() | kwargs
         if library is None:
             super().load_instrumentor(entry_point, **kwargs)  # whose library's module is not known
             return
@@ -175,7 +178,7 @@ class TaximeterConfigurator(_OTelSDKConfigurator):
                 logger.error("Taximeter could not build the SDK (see above): nothing is measured.")
                 return
             # Metrics last to be asked but exported side by side: either may be slow.
-            shutdown.install(tracers.force_flush, provider.force_flush)
+            shutdown.install(tracers.force_flush, provider.force_flush, *logs.flushes())
         try:
             meters.install(metrics.get_meter("taximeter", __version__))
             threads.install()

@@ -35,7 +35,20 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting("OTEL_TRACES_EXPORTER", "otlp", "text", "Where spans go."),
     Setting("OTEL_METRICS_EXPORTER", "otlp", "text", "Where metrics go."),
-    Setting("OTEL_LOGS_EXPORTER", "none", "text", "Where log records go; the agent emits none of its own."),
+    Setting(
+        "OTEL_LOGS_EXPORTER",
+        "none",
+        "text",
+        "Where the service's log lines go; otlp sends them, as the service wrote them, with their trace ids.",
+    ),
+    Setting(
+        "OTEL_PYTHON_LOG_CORRELATION",
+        None,
+        "bool",
+        "true: configures logging with trace and span id in every line (format: OTEL_PYTHON_LOG_FORMAT).",
+    ),
+    Setting("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "64", "int", "Log records per request, as for spans."),
+    Setting("OTEL_BLRP_SCHEDULE_DELAY", "500", "int", "Milliseconds between two exports of log records."),
     Setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT", None, "url", "Base address of the collector (http://localhost:4318)."
     ),
