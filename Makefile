@@ -2,6 +2,7 @@
 #   make demo     the main job, end to end, on embedded parts (no Docker, no root, no account)
 #   make test     every test (as root on Debian it installs Prometheus, Alertmanager and Chromium first)
 #   make page     rehearse a page at night: faults in the running example until the page arrives
+#   make prove-prices  recorded answers through Taximeter, OpenLIT and Logfire (installs the two beside it)
 #   make check    formatting, lint, types, layers (no test), under 90 seconds
 #   make prove-node       a Node service without the agent, against three ledgers (needs node and npm)
 #   make prove-alerts     every alert's promtool cases, thirty times over
@@ -12,7 +13,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test prove-node prove-account check format system-packages prove-typescript clean
+.PHONY: help demo test prove-node prove-account prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -20,7 +21,6 @@ help:
 demo: .venv/demo.stamp
 	@$(BIN)/python -m examples.demo $(DEMO_ARGS)
 
-.PHONY: page prove-alerts prove-pages
 page: .venv/demo.stamp system-packages
 	@$(BIN)/python -m examples.page $(PAGE_ARGS)
 
@@ -40,6 +40,9 @@ prove-node: .venv/dev.stamp
 prove-account: .venv/dev.stamp
 	@mkdir -p docs/results
 	SOAK_REQUESTS=10000 SOAK_CONCURRENT=200 $(BIN)/python -m pytest -q -s tests/agent/test_account_soak.py
+
+prove-prices: .venv/dev.stamp
+	@$(BIN)/python -m tools.prove_prices
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .

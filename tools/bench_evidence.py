@@ -31,7 +31,7 @@ def cost(what: str, call: Callable[[], object], number: int) -> None:
 
 def main() -> None:
     """Print the table."""
-    numbers = random.Random(1)  # noqa: S311  (a vector to measure with)
+    numbers = random.Random(1)
     vector = [numbers.gauss(0, 1) for _ in range(1536)]
     text = str(vector)
     turns = [{"role": "user", "content": QUESTION * 12}] * 5

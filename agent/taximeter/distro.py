@@ -37,6 +37,7 @@ from taximeter import (
     caches,
     coverage,
     drivers,
+    foreign,
     guard,
     logs,
     meters,
@@ -172,7 +173,9 @@ class TaximeterConfigurator(_OTelSDKConfigurator):
                 guard.caught("configurator", error)
         else:
             try:
-                tracers, provider = sdk.build(kwargs.get("auto_instrumentation_version"))
+                tracers, provider = sdk.build(
+                    kwargs.get("auto_instrumentation_version"), [foreign.ForeignCalls(_prices)]
+                )
             except Exception as error:
                 guard.caught("configurator.sdk", error)
                 logger.error("Taximeter could not build the SDK (see above): nothing is measured.")
@@ -238,6 +241,7 @@ _PREPARE: Final[dict[str, Callable[[], object]]] = {
 #: What no instrumentor is for: hooks of ours, installed when the library is imported.
 _OWN: Final[dict[str, Callable[[], object]]] = {
     "psycopg_pool": pool.install,
+    "sqlalchemy": drivers.quiet_sqlalchemy,
     "redis": caches.install_redis,
     "cachetools": caches.install_cachetools,
     "aiocache": caches.install_aiocache,

@@ -261,13 +261,16 @@ def install_sqlalchemy() -> None:
     instrumentor.EngineTracer = MeteredEngineTracer
     # A span per connection taken from the pool says nothing that the statements do not.
     instrumentor._wrap_connect = lambda _: lambda func, module, args, kwargs: func(*args, **kwargs)
-    cls: Any = import_module("sqlalchemy.engine.default").DefaultDialect
-    cls._do_ping_w_event = _quiet(cls._do_ping_w_event)
-    _quiet_first_look()
 
 
-def _quiet_first_look() -> None:
-    """A dialect's first look at the server, and what it registers for types, is no call of the user's."""
+def quiet_sqlalchemy() -> None:
+    """What SQLAlchemy asks for itself is no call of the user's: pings, a dialect's first look at the server.
+
+    Installed wherever SQLAlchemy is, with its instrumentor or (2.1 and later) without.
+    """
+    dialect: Any = import_module("sqlalchemy.engine.default").DefaultDialect
+    if hasattr(dialect, "_do_ping_w_event"):
+        dialect._do_ping_w_event = _quiet(dialect._do_ping_w_event)
     create: Any = import_module("sqlalchemy.engine.create")
     event = create.event
     listen = event.listen

@@ -16,13 +16,16 @@ they were not written for:
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from opentelemetry.context import create_key, get_value, set_value
+from opentelemetry import trace
+from opentelemetry.context import Context, create_key, get_value, set_value
 from opentelemetry.trace import Span
 
 from taximeter import account as accounts
@@ -33,6 +36,8 @@ WRITTEN_FOR: Final = ("1.3b",)  # versions of opentelemetry-util-genai
 _CALL: Final = create_key("taximeter.model_call")
 _UNKNOWN: Final = "unknown"
 _ABORTED: Final = "aborted"
+_ABSENT: Final = object()
+_MAX_PARENTS: Final = 4096
 
 
 class ModelCall:
@@ -77,6 +82,28 @@ def _took(invocation: Any, reading: usages.Reading) -> None:
         call.reading = reading
 
 
+#: Spans right around a call of ours: another instrumentor's, of the same call, must not count it again.
+_parents: OrderedDict[int, None] = OrderedDict()
+
+
+def _around(span_id: int) -> None:
+    if span_id:
+        _parents[span_id] = None
+        if len(_parents) > _MAX_PARENTS:
+            with suppress(KeyError):
+                _parents.popitem(last=False)
+
+
+def within(context: Context | None) -> bool:
+    """Whether ``context`` is that of a running call of ours."""
+    return isinstance(get_value(_CALL, context), ModelCall)
+
+
+def contains_call(span_id: int) -> bool:
+    """Whether a call of ours was made right under the span; asked once, when it has ended."""
+    return _parents.pop(span_id, _ABSENT) is None
+
+
 def _wrap(cls: Any, data: str, pricer: _Pricer, *, embedding: bool) -> None:
     if getattr(cls, "_taximeter", False):
         return
@@ -87,7 +114,9 @@ def _wrap(cls: Any, data: str, pricer: _Pricer, *, embedding: bool) -> None:
             host = kwargs.get("server_address")
             if kwargs.get("start_span", True):
                 call = ModelCall(accounts.running(), host)
-                kwargs["context"] = set_value(_CALL, call, kwargs.get("context"))
+                context = kwargs.get("context")
+                _around(trace.get_current_span(context).get_span_context().span_id)
+                kwargs["context"] = set_value(_CALL, call, context)
                 self._taximeter_call = call
             else:  # an inner one only reports to the outer, which may not know the host
                 outer = get_value(_CALL, kwargs.get("context"))

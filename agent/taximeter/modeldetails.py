@@ -44,7 +44,7 @@ _READERS: Final[dict[str, tuple[_Reader, ...]]] = {
         ),
     ),
     "bedrock": (
-        _Reader("opentelemetry.instrumentation.genai.bedrock.patch", "set_converse_response_attributes"),
+        _Reader("opentelemetry.instrumentation.genai.bedrock.patch", "extract_converse_response", 1, 0),
     ),
 }
 

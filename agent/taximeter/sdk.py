@@ -11,6 +11,7 @@ bounded in time).
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any, Final
 
 from opentelemetry import metrics, trace
@@ -19,7 +20,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.metrics.view import DropAggregation, ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider, _TracerConfig
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider, _TracerConfig
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from taximeter import __version__, export, fork, guard, redact, retry, semconv
@@ -34,8 +35,10 @@ HTTP_DURATION_BOUNDS: Final = (
 DOUBLED_SCOPES: Final = frozenset({"com.anthropic.sdk.python"})
 
 
-def build(auto_version: str | None) -> tuple[TracerProvider, MeterProvider]:
-    """Build and install the global providers."""
+def build(
+    auto_version: str | None, first: Sequence[SpanProcessor] = ()
+) -> tuple[TracerProvider, MeterProvider]:
+    """Build and install the global providers; ``first`` see each span before it is exported."""
     fork.install()
     resource = _resource(auto_version)
     span_exporters, metric_exporters, log_exporters = sdk._import_exporters(
@@ -65,6 +68,8 @@ def build(auto_version: str | None) -> tuple[TracerProvider, MeterProvider]:
         shutdown_on_exit=False,
         _tracer_configurator=_tracer_config,
     )
+    for processor in first:
+        tracers.add_span_processor(processor)
     redactor = _redactor()
     for kind in span_exporters.values():
         exporter = kind()

@@ -71,7 +71,7 @@ class Script:
         if stop and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(120)
+            return self.process.wait(60 if stop else 500)
         finally:
             if self.process.poll() is None:
                 self.process.kill()
