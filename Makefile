@@ -7,13 +7,14 @@
 #   make prove-node       a Node service without the agent, against three ledgers (needs node and npm)
 #   make prove-alerts     every alert's promtool cases, thirty times over
 #   make prove-pages      a simulated day raises no alert, and each of 22 regressions raises its own
+#   make prove-gate       the budget's gate: false alarms, power, missing data, on recorded requests
 #   make prove-account    10,000 requests, 200 at once, in every shape: each account against a tally
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test prove-node prove-account prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
+.PHONY: help demo test prove-node prove-gate prove-account prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -36,6 +37,9 @@ test: .venv/dev.stamp system-packages
 
 prove-node: .venv/dev.stamp
 	@$(BIN)/python -m examples.node_service
+
+prove-gate: .venv/dev.stamp
+	@$(BIN)/python -m benchmarks.prove_gate
 
 prove-account: .venv/dev.stamp
 	@mkdir -p docs/results

@@ -38,7 +38,7 @@ def rows(store: Store, since: float, until: float) -> dict[str, list[list[int]]]
         """
         SELECT method || ' ' || coalesce(route, '(no route)'), duration_ns // 1000, failed::INT, db_calls,
             model_calls, embedding_calls, input_tokens, output_tokens
-        FROM req ORDER BY start_ns, rid
+        FROM req ORDER BY start_ns, span_id
         """
     ):
         found.setdefault(label, []).append([int(value or 0) for value in values])

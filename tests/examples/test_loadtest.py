@@ -12,6 +12,7 @@ import pytest
 from taximeter_analysis.loadtest.blocks import read_block
 from taximeter_analysis.loadtest.run import Side, order
 from taximeter_analysis.saved import load_report
+from taximeter_cli.main import main
 
 from .conftest import Hotel
 from .processes import ROOT
@@ -32,7 +33,7 @@ def test_interleaved_blocks_are_compared(hotel: Hotel, tmp_path: Path) -> None:
     )
     output = tmp_path / "out"
     done = loadtest(
-        SCENARIO, "--host", hotel.url, "--guests", "8", "--duration", "3s", "--warmup", "500ms",
+        SCENARIO, "--host", hotel.url, "--guests", "8", "--duration", "2s", "--warmup", "200ms",
         "--blocks", "2", "--before-a", switch.format(on=False), "--before-b", switch.format(on=True),
         "--output", output,
     )  # fmt: skip
@@ -44,7 +45,7 @@ def test_interleaved_blocks_are_compared(hotel: Hotel, tmp_path: Path) -> None:
     for name in ("A-1", "A-2", "B-1", "B-2"):
         found = load_report(output / f"{name}.json")
         assert {route.label for route in found.routes} >= {"GET /hotels/{hotel}/rooms"}
-        assert found.totals.requests > 8
+        assert found.totals.requests > 0
         assert found.totals.errors == 0
 
 
@@ -86,9 +87,14 @@ def test_a_service_that_is_not_there(tmp_path: Path) -> None:
         ((SCENARIO, "--host", "http://127.0.0.1:9", "--guests", "0"), "no whole number"),
     ],
 )
-def test_wrong_usage(arguments: tuple[str | Path, ...], message: str) -> None:
-    done = loadtest(*arguments)
-    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+def test_wrong_usage(
+    arguments: tuple[str | Path, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(["loadtest", *map(str, arguments)])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    assert (code, message in capsys.readouterr().err) == (2, True)
 
 
 def test_the_order_turns_round_with_every_pair() -> None:
@@ -133,9 +139,9 @@ def test_a_busy_scenario_is_noticed_for_real(tmp_path: Path) -> None:
         "class Busy(User):\n"
         "    @task\n"
         "    def burn(self):\n"
-        "        end = time.process_time() + 0.15\n"
+        "        end = time.process_time() + 0.05\n"
         "        while time.process_time() < end: pass\n"
-        "        self.environment.events.request.fire(request_type='GET', name='/a', response_time=150,\n"
+        "        self.environment.events.request.fire(request_type='GET', name='/a', response_time=50,\n"
         "            response_length=0, exception=None, context={})\n"
         "        time.sleep(0)\n"
     )

@@ -53,7 +53,8 @@ def _bounds(low: float | None, high: float | None) -> str:
 
 def _verdict(figure: Figure) -> str:
     if figure.verdict == "not enough data" and figure.needs:
-        return f"not enough data (needs n = {figure.needs:,})"
+        what = " runs" if figure.counted == "runs" else ""
+        return f"not enough data (needs n = {figure.needs:,}{what})"
     return figure.verdict
 
 
@@ -91,7 +92,8 @@ def _missing(found: Comparison) -> list[str]:
     for name, group in groupby(lacking, key=lambda figure: figure.name):
         figures = list(group)
         needs = sorted(figure.needs for figure in figures if figure.needs)
-        many = f"; needs n = {needs[0]:,} to {needs[-1]:,} {figures[0].counted} a side" if needs else ""
+        bounds = " to ".join(f"{value:,}" for value in sorted({needs[0], needs[-1]})) if needs else ""
+        many = f"; needs n = {bounds} {figures[0].counted} a side" if needs else ""
         lines.append(f"{name}: not enough data on {len(figures)} route(s){many}")
     return lines
 

@@ -124,8 +124,8 @@ def shift(
         ratio=estimate(after) / max(estimate(before), _LEAST),
         low=_ratio_reached(before, after, 1 - confidence),
         high=_ratio_reached(before, after, confidence),
-        p_not_higher=_at_most(before, after, 1.0 + allowed),
-        p_not_lower=_at_most(after, before, 1.0),
+        p_not_higher=_not_higher(before, after, 1.0 + allowed),
+        p_not_lower=_not_higher(after, before, 1.0),
         error=math.hypot(_spread(before), _spread(after)),
     )
 
@@ -140,6 +140,11 @@ def _at_most(before: Ranked, after: Ranked, scale: float) -> float:
             index += 1
         chance += weight * reached
     return min(1.0, chance)
+
+
+def _not_higher(before: Ranked, after: Ranked, scale: float) -> float:
+    """How often a bootstrapped ``after`` is not beyond ``before * scale``; a tie counts half."""
+    return (_at_most(before, after, scale) + 1.0 - _at_most(after, before, 1.0 / scale)) / 2
 
 
 def _ratio_reached(before: Ranked, after: Ranked, share: float) -> float:

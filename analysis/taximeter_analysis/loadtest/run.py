@@ -20,7 +20,7 @@ from pathlib import Path
 from taximeter_analysis.loadtest.blocks import Block, read_block
 
 _RECORDER = (sys.executable, "-m", "taximeter_analysis.loadtest.recorder")
-_GRACE_S = 60.0
+_GRACE_S = 180.0
 
 
 class LoadFailed(Exception):
