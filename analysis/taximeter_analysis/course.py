@@ -1,4 +1,4 @@
-"""The course of things: the window in steps, one request in detail, and a month ahead.
+"""The course of things: the window in steps, and a month ahead.
 
 The projection is deliberately naive and says so: what was spent, over the time it was spent in,
 times 30 days. Its caveats are part of the figure.
@@ -6,13 +6,9 @@ times 30 days. Its caveats are part of the figure.
 
 from __future__ import annotations
 
-from taximeter_analysis.figures import LABEL
-from taximeter_analysis.findings import hex_trace
-from taximeter_analysis.model import Bar, Bucket, Projection, SpanTotals, Timeline, Usage, Waterfall
+from taximeter_analysis.model import Bucket, Projection, SpanTotals, Timeline, Usage
 from taximeter_analysis.pace import MIN_OBSERVED_S, MONTH_S
 from taximeter_analysis.store import Store
-
-MAX_BARS = 200
 
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 604800)
 _MAX_STEPS = 60
@@ -52,54 +48,6 @@ def timeline(store: Store, first_ns: int, last_ns: int) -> Timeline:
             )
         )
     return Timeline(step_s=step, buckets=tuple(buckets))
-
-
-def waterfall(store: Store) -> Waterfall | None:
-    """The longest request's trace, span by span; None when no request was selected."""
-    longest = store.rows(
-        f"SELECT trace_hi, trace_lo, start_ns, duration_s, {LABEL} FROM req "
-        "ORDER BY duration_ns DESC, start_ns, trace_hi, trace_lo LIMIT 1"
-    )
-    if not longest:
-        return None
-    high, low, start_ns, duration_s, label = longest[0]
-    spans = store.rows(
-        """
-        SELECT span_id, parent_id, name, service, kind, start_ns, duration_ns, status = 'error',
-            db_system, ai_operation, coalesce(db_statement, ai_response_model, ai_request_model)
-        FROM spans WHERE trace_hi = ? AND trace_lo = ?
-        """,
-        [high, low],
-    )
-    parent = {row[0]: row[1] for row in spans}
-    begins = {row[0]: row[5] for row in spans}
-
-    def chain(span_id: int) -> list[int]:
-        found = [span_id]
-        while (above := parent.get(found[-1])) in parent and above not in found:
-            assert above is not None
-            found.append(above)
-        return found[::-1]
-
-    # Parents before their children, siblings by start: the order in which a person reads a trace.
-    paths = {row[0]: chain(row[0]) for row in spans}
-    spans.sort(key=lambda row: [(begins[span], span) for span in paths[row[0]]])
-    bars = tuple(
-        Bar(
-            name=name or "(no name)",
-            detail=detail,
-            service=service,
-            group="request" if kind == "server" else "model" if operation else "db" if database else "other",
-            depth=len(paths[span_id]) - 1,
-            offset_s=(begin - start_ns) / 1e9,
-            duration_s=duration / 1e9,
-            error=failed,
-        )
-        for span_id, _, name, service, kind, begin, duration, failed, database, operation, detail in spans[
-            :MAX_BARS
-        ]
-    )
-    return Waterfall(hex_trace(high, low), label, duration_s, len(spans), bars)
 
 
 def projection(totals: Usage, spans: SpanTotals, observed_s: float) -> Projection:

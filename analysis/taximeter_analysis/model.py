@@ -286,11 +286,12 @@ class Bar:
     name: str
     detail: Annotated[str | None, "statement or model"]
     service: str | None
-    group: Annotated[str, "request, db, model or other"]
+    group: Annotated[str, "request, db, model, http or other"]
     depth: int
     offset_s: float
     duration_s: float
     error: bool
+    cost_usd: float | None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from taximeter_analysis import course, figures, findings, ranks
+from taximeter_analysis import course, figures, findings, ranks, traces
 from taximeter_analysis.model import Report, Usage, Window
 from taximeter_analysis.selection import Selection, select
 from taximeter_analysis.store import NothingToReport, Store
@@ -72,7 +72,7 @@ def report(
         repeated=findings.repeated(store, top),
         projection=course.projection(totals, spans, observed_s),
         timeline=course.timeline(store, selection.first_ns, selection.last_ns),
-        slowest=course.waterfall(store),
+        slowest=traces.longest(store),
         notes=_notes(selection, totals),
     )
 

@@ -59,6 +59,9 @@ COMMANDS = {
         "alerts",
         "render Prometheus rules and Alertmanager's configuration, list the alerts",
     ),
+    "serve": Command(
+        "taximeter_analysis.serve.command", "analysis", "the report live in a browser, on this machine only"
+    ),
     "store": Command(
         "taximeter_analysis.store_command",
         "analysis",

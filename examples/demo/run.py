@@ -147,7 +147,7 @@ def _tell(stack: Stack, console: Console, output: Path) -> bool:
     (output / "report.html").write_text(render.html(report))
     (output / "BASELINE_METRICS.md").write_text(render.markdown(report))
     console.print(f"written: {output}: report.html, report.json, BASELINE_METRICS.md")
-    console.print(f"the spans are kept: taximeter report --store {kept} --html report.html")
+    console.print(f"the spans are kept: taximeter serve --store {kept}")
     wrong = [row for row in rows if not row.balanced]
     for row in wrong:
         console.print(f"[bold red]does not balance:[/bold red] {escape(str(row))}")

@@ -71,10 +71,29 @@ class Page:
 
     def open(self, path: Path) -> None:
         """Load a file and wait until it is loaded."""
-        self._loaded = False
-        self.call("Page.navigate", url=path.as_uri())
+        self.visit(path.as_uri())
+
+    def visit(self, url: str) -> None:
+        """Load an address and wait until it is loaded."""
+        self.expect()
+        self.call("Page.navigate", url=url)
+        self.wait()
+
+    def wait(self) -> None:
+        """Until the page that is being loaded is."""
         while not self._loaded:
             self._event(self._read())
+
+    def expect(self) -> None:
+        """Something is about to load a page: `wait` is for that one."""
+        self._loaded = False
+
+    def press(self, key: str, code: int) -> None:
+        """One key, as from a keyboard. What it loads is waited for with `wait`."""
+        self.expect()
+        text = {"text": chr(13)} if key == "Enter" else {}
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **text)
 
     def look(
         self, *, dark: bool = False, width: int = 1400, height: int = 1000, media: str = "screen"

@@ -11,12 +11,13 @@ import base64
 import hashlib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from taximeter_analysis.highlights import highlights
-from taximeter_analysis.model import Quantiles, Report, Route, Split
+from taximeter_analysis.model import Quantiles, Report, Route, Split, Waterfall
 from taximeter_analysis.render import units
 from taximeter_analysis.render.charts import LogAxis, percent_of, times
 
@@ -27,8 +28,27 @@ FOLD = 20
 _WORTH_IT = 5  # a button that hides two rows only annoys
 
 
-def render_page(report: Report) -> str:
-    """The whole document."""
+def render_page(report: Report, *, stamp: str | None = None) -> str:
+    """The whole document. With a ``stamp``, as `serve` shows it: linked, and following the store if asked."""
+    return render_template(
+        "report.html",
+        stamp,
+        report=report,
+        highlights=highlights(report),
+        several=len(report.services) > 1,
+        fold=FOLD if len(report.routes) > FOLD + _WORTH_IT else len(report.routes),
+        **_latency(report),
+        **_split(report),
+        **_queries(report),
+        **_money(report),
+        **_totals(report),
+        times=times(report.timeline, with_money=bool(report.totals.cost_usd)),
+        waterfall=bars_of(report.slowest) if report.slowest and len(report.slowest.bars) > 1 else None,
+    )
+
+
+def render_template(template: str, stamp: str | None, **context: Any) -> str:
+    """One of our pages, with its script and style in it."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -38,26 +58,32 @@ def render_page(report: Report) -> str:
     )
     for name in ("seconds", "money", "count", "compact", "per_request", "percent", "clock", "plain", "limit"):
         environment.filters[name] = getattr(units, name)
-    script, style = _asset("report.js"), _asset("report.css")
-    # The browser hashes what stands between the tags, to the byte.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("report.html").render(
-        report=report,
+    script, style = page_script(live=stamp is not None), _asset("report.css")
+    return environment.get_template(template).render(
         script=Markup(script),  # noqa: S704  (our own file)
         style=Markup(style),  # noqa: S704
-        script_hash=digest,
-        highlights=highlights(report),
-        several=len(report.services) > 1,
-        fold=FOLD if len(report.routes) > FOLD + _WORTH_IT else len(report.routes),
+        script_hash=script_hash(live=stamp is not None),
+        links=stamp is not None,
+        stamp=stamp or "",
+        route_link=route_link,
         pct=percent_of,
-        **_latency(report),
-        **_split(report),
-        **_queries(report),
-        **_money(report),
-        **_totals(report),
-        times=times(report.timeline, with_money=bool(report.totals.cost_usd)),
-        waterfall=_waterfall(report),
+        **context,
     )
+
+
+def page_script(*, live: bool) -> str:
+    return _asset("report.js") + (_asset("live.js") if live else "")
+
+
+def script_hash(*, live: bool) -> str:
+    """What the Content-Security-Policy allows: a browser hashes what stands between the tags."""
+    return base64.b64encode(hashlib.sha256(page_script(live=live).encode()).digest()).decode()
+
+
+def route_link(item: Any) -> str:
+    """Where `serve` shows a route."""
+    named = {name: getattr(item, name) for name in ("service", "method", "route")}
+    return "/route?" + urlencode({name: value for name, value in named.items() if value is not None})
 
 
 def _asset(name: str) -> str:
@@ -160,9 +186,9 @@ def _totals(report: Report) -> dict[str, Any]:
     return {"cross_check": inside, "retries": retries}
 
 
-def _waterfall(report: Report) -> dict[str, Any] | None:
-    found = report.slowest
-    if found is None or len(found.bars) < 2:
+def bars_of(found: Waterfall | None) -> dict[str, Any] | None:
+    """A waterfall's bars with their places in percent; None without anything to show."""
+    if found is None or not found.bars:
         return None
     begin = min(0.0, *(bar.offset_s for bar in found.bars))
     end = max(found.duration_s, *(bar.offset_s + bar.duration_s for bar in found.bars))
