@@ -22,7 +22,7 @@ def parse_trace(text: str) -> tuple[int, int] | None:
 
 def requests_of(
     store: Store, key: tuple[str | None, str | None, str | None], order: str, limit: int = 50
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Requests of a route (service, method, route): the ``slowest``, ``latest`` or ``costliest`` selected."""
     names = ("trace_hi", "trace_lo", "start", "duration_s", "status", "failed", "tenant", "db_calls",
              "model_calls", "cost_usd")  # fmt: skip

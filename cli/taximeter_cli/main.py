@@ -62,6 +62,9 @@ COMMANDS = {
     "serve": Command(
         "taximeter_analysis.serve.command", "analysis", "the report live in a browser, on this machine only"
     ),
+    "top": Command(
+        "taximeter_analysis.top.command", "analysis", "the service in a terminal, second by second"
+    ),
     "store": Command(
         "taximeter_analysis.store_command",
         "analysis",

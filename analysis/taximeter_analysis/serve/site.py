@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 from taximeter_analysis import traces
@@ -103,7 +103,7 @@ class Site:
         if item is None or order not in ("slowest", "latest", "costliest"):
             return _message(404, "No such route", "the report has no such route in its window")
 
-        def question(store: Store) -> list[dict[str, object]]:
+        def question(store: Store) -> list[dict[str, Any]]:
             from taximeter_analysis.selection import select  # noqa: PLC0415  (keeps the page quick to load)
 
             select(store, self._filters())

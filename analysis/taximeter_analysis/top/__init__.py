@@ -1,0 +1,1 @@
+"""``taximeter top``: the service in a terminal, second by second."""
