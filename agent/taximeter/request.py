@@ -1,42 +1,34 @@
 """HTTP requests: gives each one an account, and ends its span at the last byte.
 
-The official ASGI middleware stays the one source of server spans and metrics; FastAPI's own
-telemetry keeps silent where it finds that middleware. This module sits on both sides of it:
+The official instrumentor stays the one source of server spans and metrics, and FastAPI's own
+telemetry keeps silent where it finds its middleware. What that middleware does for a request is
+done here in its place by :class:`taximeter.asgi.Light`, at a third of the cost and under the same
+names. ``TAXIMETER_HTTP_SERVER=official`` brings the official one back, and so does whatever only
+it can do (hooks, captured headers); then this module sits on both sides of it:
 
-* inside, :class:`AccountMiddleware` opens the account, stamps the first and the last body
-  byte just *before* they are handed to the server, and ends the server span there, so that
-  the server's duration never exceeds the client's and background tasks are not in it;
-* the middleware's duration histogram is replaced by one that records that same duration;
-* a mounted, separately instrumented app is passed through: it would count the request twice.
+* inside, :class:`AccountMiddleware` opens the account and ends the server span at the last byte;
+* its duration histogram is replaced by one that records that same duration.
 
+A mounted, separately instrumented app is passed through: it would count the request twice.
 Requests by route are thus ``http.server.request.duration``'s count. A websocket has an account for
 as long as it is open: what it causes reaches the metrics at once, and its span when it closes.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram
-from opentelemetry.sdk.trace import Span
 from opentelemetry.util.types import Attributes
 
 from taximeter import account as accounts
-from taximeter import guard, meters, semconv, shutdown, tenancy
-from taximeter.lookups import Lookups
+from taximeter import guard, meters, semconv, shutdown
+from taximeter.exchange import EXCHANGE, App, Exchange, Message, Receive, Scope, Send
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_ACCOUNT: Final = "taximeter.account"
 _ROUTE: Final = "taximeter.route"
 
 #: The account of the request that just finished in this task, for the duration histogram.
@@ -45,16 +37,21 @@ _finished: ContextVar[accounts.Account | None] = ContextVar("taximeter_finished"
 
 def install() -> None:
     """Extend the official ASGI middleware; call before any application is built."""
-    from opentelemetry.instrumentation import asgi  # noqa: PLC0415  (only where ASGI is served)
+    from opentelemetry.instrumentation import asgi as official  # noqa: PLC0415  (only where ASGI is served)
 
-    cls: Any = asgi.OpenTelemetryMiddleware
+    from taximeter import asgi  # noqa: PLC0415
+
+    cls: Any = official.OpenTelemetryMiddleware
     if getattr(cls, "_taximeter", False):
         return
     build, call = cls.__init__, cls.__call__
 
     def init(self: Any, app: Any, *args: Any, **kwargs: Any) -> None:
         build(self, app, *args, **kwargs)
+        self._taximeter_light = None
         try:
+            if asgi.suits(self):
+                self._taximeter_light = asgi.Light(self)  # websockets stay with the official one
             self.app = AccountMiddleware(self.app)
             if self.duration_histogram_new is not None:
                 self.duration_histogram_new = _Duration(self.duration_histogram_new)
@@ -63,11 +60,17 @@ def install() -> None:
             guard.caught("request.install", error)
 
     async def called(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
+        kind = scope["type"]
+        if kind == "http":
+            if EXCHANGE in scope:
+                _extend_route(self, scope)
+                await self.app(scope, receive, send)
+            elif self._taximeter_light is not None:
+                await self._taximeter_light(scope, receive, send)
+            else:
+                await call(self, scope, receive, send)
+        elif kind == "lifespan":
             await self.app(scope, receive, shutdown.flushing(send))
-        elif scope["type"] == "http" and _ACCOUNT in scope:
-            _extend_route(self, scope)
-            await self.app(scope, receive, send)
         else:
             await call(self, scope, receive, send)
 
@@ -83,14 +86,15 @@ class AccountMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and _ACCOUNT not in scope:
+        if scope["type"] == "websocket" and EXCHANGE not in scope:
             await self._socket(scope, receive, send)
             return
-        if scope["type"] != "http" or _ACCOUNT in scope:
+        if scope["type"] != "http" or EXCHANGE in scope:
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(scope)
-        scope[_ACCOUNT] = exchange.account
+        exchange = OfficialExchange(scope, trace.get_current_span())
+        exchange.account.route = scope.get(_ROUTE)
+        scope[EXCHANGE] = exchange
         token = accounts.current.set(exchange.account)
 
         async def metered(message: Message) -> None:
@@ -101,10 +105,12 @@ class AccountMiddleware:
             await self.app(scope, receive, metered)
         finally:
             accounts.current.reset(token)
+            scope.pop(EXCHANGE, None)
             exchange.settle()
+            _finished.set(exchange.account)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        account = scope[_ACCOUNT] = accounts.Account()
+        account = scope[EXCHANGE] = accounts.Account()
         account.route = scope.get(_ROUTE)
         if (instruments := meters.get()) is not None:
             account.late = instruments.record
@@ -121,102 +127,12 @@ class AccountMiddleware:
                 guard.caught("request.socket", error)
 
 
-class _Exchange:
-    """One request and its response, as seen message by message."""
+class OfficialExchange(Exchange):
+    """An exchange inside the official middleware, which ends the span once more."""
 
-    __slots__ = ("_bodies", "_expected", "_sent", "_trailers", "account", "scope", "span", "started")
-
-    def __init__(self, scope: Scope) -> None:
-        self.scope = scope
-        self.span = trace.get_current_span()
-        self.started = time.perf_counter_ns()
-        self.account = accounts.Account()
-        self.account.route = scope.get(_ROUTE)
-        if self.span.is_recording():
-            self.account.lookups = Lookups()
-        if tenancy.allowed():
-            tenancy.from_baggage(self.account)
-        self._expected: int | None = None  # bytes of body the client waits for
-        self._sent = 0
-        self._bodies = 0
-        self._trailers = False
-
-    def sending(self, message: Message) -> None:
-        """Called just before ``message`` is handed to the server."""
-        try:
-            kind = message["type"]
-            if kind == "http.response.body":
-                self._body(message)
-            elif kind == "http.response.start":
-                self._start(message)
-            elif kind == "http.response.trailers" and not message.get("more_trailers", False):
-                self.close()
-            elif kind == "http.response.pathsend":
-                self._stamp_first()
-                self.close()
-        except Exception as error:
-            guard.caught("request.send", error)
-
-    def _start(self, message: Message) -> None:
-        self._trailers = bool(message.get("trailers", False))
-        if self.scope.get("method") == "HEAD" or message["status"] in (204, 304):
-            self._expected = 0
-        else:
-            for name, value in message.get("headers", ()):
-                if name.lower() == b"content-length":
-                    self._expected = int(value)
-                    break
-        if self._expected == 0:
-            self._stamp_end()  # the client has all it waits for with the headers
-
-    def _body(self, message: Message) -> None:
-        more = message.get("more_body", False)
-        body = message.get("body", b"")
-        if body:
-            self._stamp_first()
-            self._sent += len(body)
-        if more:
-            self._bodies += 1
-            self.account.streamed = self._bodies > 1
-        if self._expected is not None and self._sent >= self._expected:
-            self._stamp_end()
-        if not more and not self._trailers:
-            self.close()
-
-    def _stamp_first(self) -> None:
-        if self.account.first_byte is None:
-            self.account.first_byte = (time.perf_counter_ns() - self.started) / 1e9
-
-    def _stamp_end(self) -> None:
-        if self.account.ended is None:
-            self.account.ended = (time.perf_counter_ns() - self.started) / 1e9
-
-    def close(self) -> None:
-        """Write the account on the server span and end it, once."""
-        account = self.account
-        if account.closed:
-            return
-        account.closed = True
-        self._stamp_end()
-        span = self.span
-        if isinstance(span, Span) and span.is_recording():
-            span.set_attributes(meters.span_attributes(account))
-            assert account.ended is not None
-            start = span.start_time
-            # By the monotonic clock, which is the one a client measures with too.
-            span.end(None if start is None else start + int(account.ended * 1e9))
-            span.end = _already_ended  # type: ignore[method-assign]  # the middleware ends it once more
-
-    def settle(self) -> None:
-        """The application has returned (or raised): add the account to the metrics."""
-        try:
-            self.close()
-            self.scope.pop(_ACCOUNT, None)
-            _finished.set(self.account)
-            if (instruments := meters.get()) is not None:
-                instruments.settle(self.account)
-        except Exception as error:
-            guard.caught("request.settle", error)
+    def end(self, span: trace.Span) -> None:
+        super().end(span)
+        setattr(span, "end", _already_ended)  # noqa: B010
 
 
 class _Duration:
@@ -252,14 +168,15 @@ def _remembering(details: Callable[[Scope], tuple[str, dict[str, Any]]]) -> Call
 def _extend_route(middleware: Any, scope: Scope) -> None:
     """A mounted app knows the rest of the template: ``/api`` becomes ``/api/hotels/{hotel}``."""
     try:
-        account: accounts.Account = scope[_ACCOUNT]
+        exchange: Exchange = scope[EXCHANGE]
+        exchange.find_route()
+        account, span = exchange.account, exchange.span
         outer = account.route or ""
         _, attributes = middleware.default_span_details(scope)
         inner = attributes.get(semconv.HTTP_ROUTE)
         if inner is None:
             return
         account.route = outer.rstrip("/") + inner
-        span = trace.get_current_span()
         if span.is_recording():
             span.set_attribute(semconv.HTTP_ROUTE, account.route)
             span.update_name(f"{scope.get('method', 'HTTP')} {account.route}")

@@ -15,12 +15,11 @@ A permanent refusal is never tried again.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import weakref
 from typing import Any, Final
-
-import requests  # the exporter's own client
 
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})  # OTLP specification, OTLP/HTTP response
 _QUICK: Final = 0.25  # s between tries while the process is stopping
@@ -73,9 +72,10 @@ def renew() -> None:
     _until = 0.0
     for client in list(_clients):
         client._shutdown_event = _Pause()
-        old = getattr(client._transport, "_session", None)
-        if type(old) is requests.Session:
-            new = client._transport._session = requests.Session()
+        old: Any = getattr(client._transport, "_session", None)
+        session: Any = getattr(sys.modules.get("requests"), "Session", None)  # where it is in use
+        if session is not None and old.__class__ is session:
+            new = client._transport._session = session()
             new.verify, new.cert, new.auth = old.verify, old.cert, old.auth
             new.headers, new.proxies, new.trust_env = old.headers, old.proxies, old.trust_env
 

@@ -16,20 +16,12 @@ from typing import Any, Final
 
 from opentelemetry import metrics, trace
 from opentelemetry.sdk import _configuration as sdk
-from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
-from opentelemetry.sdk.metrics.view import DropAggregation, ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider, _TracerConfig
+from opentelemetry.sdk.trace import SpanProcessor, _TracerConfig
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from taximeter import __version__, export, fork, guard, redact, retry, semconv
-
-#: The convention's bounds, and 2.0: what the plan calls slow.
-HTTP_DURATION_BOUNDS: Final = (
-    *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75),
-    *(1.0, 2.0, 2.5, 5.0, 7.5, 10.0),
-)
+from taximeter import __version__, export, fork, guard, metering, redact, retry, semconv, spans
 
 #: Tracers that repeat what an official instrumentor already says.
 DOUBLED_SCOPES: Final = frozenset({"com.anthropic.sdk.python"})
@@ -37,7 +29,7 @@ DOUBLED_SCOPES: Final = frozenset({"com.anthropic.sdk.python"})
 
 def build(
     auto_version: str | None, first: Sequence[SpanProcessor] = ()
-) -> tuple[TracerProvider, MeterProvider]:
+) -> tuple[spans.TracerProvider, metering.MeterProvider]:
     """Build and install the global providers; ``first`` see each span before it is exported."""
     fork.install()
     resource = _resource(auto_version)
@@ -46,22 +38,13 @@ def build(
         sdk._get_exporter_names("metrics"),
         sdk._get_exporter_names("logs"),
     )
-    meters = MeterProvider(
+    meters = metering.MeterProvider(
         resource=resource,
         metric_readers=[_reader(kind) for kind in metric_exporters.values()],
-        views=[
-            View(
-                instrument_name=semconv.HTTP_SERVER_REQUEST_DURATION,
-                aggregation=ExplicitBucketHistogramAggregation(boundaries=HTTP_DURATION_BOUNDS),
-            ),
-            # The ASGI middleware remembers the last content-length it saw and records it for
-            # streamed responses too, which have none: no number is better than a wrong one.
-            View(instrument_name="http.server.response.body.size", aggregation=DropAggregation()),
-        ],
         shutdown_on_exit=False,
     )
     metrics.set_meter_provider(meters)
-    tracers = TracerProvider(
+    tracers = spans.TracerProvider(
         sampler=sdk._import_sampler(sdk._get_sampler()),
         id_generator=sdk._import_id_generator(sdk._get_id_generator()),
         resource=resource,
@@ -72,7 +55,7 @@ def build(
         tracers.add_span_processor(processor)
     redactor = _redactor()
     for kind in span_exporters.values():
-        exporter = kind()
+        exporter = _light(kind)()
         retry.improve(exporter, endless=True)
         tracers.add_span_processor(export.CountingProcessor(export.GuardedExporter(exporter, redactor)))
     trace.set_tracer_provider(tracers)
@@ -117,11 +100,19 @@ def _resource(auto_version: str | None) -> Resource:
 
 
 def _reader(kind: Any) -> MetricReader:
-    made = kind()
+    made = _light(kind)()
     if isinstance(made, MetricReader):
         return made
     retry.improve(made, endless=False)
     return PeriodicExportingMetricReader(made)
+
+
+def _light(kind: Any) -> Any:
+    if not kind.__module__.startswith("opentelemetry.exporter.otlp.proto.http"):
+        return kind
+    from taximeter import sending  # noqa: PLC0415  (loads the OTLP/HTTP exporter)
+
+    return sending.light(kind)
 
 
 def _tracer_config(scope: InstrumentationScope) -> _TracerConfig:

@@ -185,6 +185,19 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "Lines of the service's code recorded for a database or model call (4); 0: none.",
     ),
     Setting(
+        "TAXIMETER_HTTP_SERVER",
+        "light",
+        "text",
+        "light, or official: whether the official ASGI middleware handles HTTP requests itself, at more than "
+        "twice the cost. Hooks and captured headers bring it back by themselves.",
+    ),
+    Setting(
+        "TAXIMETER_SERIES_LIMIT",
+        "2000",
+        "int",
+        "Series of one instrument; later ones are added up under otel.metric.overflow.",
+    ),
+    Setting(
         "TAXIMETER_FLUSH_TIMEOUT",
         "5",
         "float",

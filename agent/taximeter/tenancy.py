@@ -14,6 +14,7 @@ from functools import cache
 from typing import Final
 
 from opentelemetry import baggage
+from opentelemetry.context import Context
 
 from taximeter import account as accounts
 from taximeter import guard, meters
@@ -37,11 +38,11 @@ def allowed() -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def from_baggage(account: accounts.Account) -> None:
-    """Set what the current context's baggage says of the request."""
+def from_baggage(account: accounts.Account, context: Context | None = None) -> None:
+    """Set what the baggage of ``context`` (the current one by default) says of the request."""
     instruments = meters.get()
     if instruments is None:
         return
     for name, key in allowed():
-        if isinstance(value := baggage.get_baggage(key), str) and value:
+        if isinstance(value := baggage.get_baggage(key, context), str) and value:
             setattr(account, name, getattr(instruments, name)(value))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from taximeter.sdk import HTTP_DURATION_BOUNDS
+from taximeter.bounds import HTTP_DURATION_BOUNDS
 from taximeter_analysis.budget import Budget, default_budget
 from taximeter_collector.prometheus import catalogue as c
 

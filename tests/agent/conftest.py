@@ -90,6 +90,9 @@ class Service:
     def get(self, path: str, **headers: str) -> httpx.Response:
         return httpx.get(self.url + path, headers=headers, timeout=30)
 
+    def post(self, path: str, content: bytes) -> httpx.Response:
+        return httpx.post(self.url + path, content=content, timeout=30)
+
     def log(self) -> str:
         return self._log.read_text()
 

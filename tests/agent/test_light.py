@@ -1,0 +1,187 @@
+"""The light parts say what the official ones say: spans, OTLP bytes, and the ASGI layer side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, sampling
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
+
+from taximeter import otlp, spans
+
+ODD: dict[str, Any] = {
+    "text": "Zimmer für zwei: 日本 \u0000 'quoted'",
+    "long": "x" * 2000,
+    "broken": "a\ud800b",
+    "whole": -5,
+    "large": 2**62,
+    "half": 0.5,
+    "infinite": math.inf,
+    "yes": True,
+    "one": 1,
+    "many": ["a", "b"],
+    "mixed": {"a": [1, 2.5, {"b": None}]},
+    "bytes": b"\x00\xff",
+    "empty": "",
+    "none": None,
+}
+
+
+class Kept(SpanProcessor):
+    def __init__(self) -> None:
+        self.ended: list[ReadableSpan] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.ended.append(span)
+
+
+Provider = Callable[..., sdk.TracerProvider]
+
+
+def made(provider: Provider, use: Callable[[Any], None], **more: Any) -> ReadableSpan:
+    kept = Kept()
+    tracers = provider(shutdown_on_exit=False, resource=Resource({"service.name": "s"}), **more)
+    tracers.add_span_processor(kept)
+    use(tracers.get_tracer("scope", "1.0", "https://schema", {"of": "scope"}))
+    (span,) = kept.ended
+    return span
+
+
+def everything(tracer: Any) -> None:
+    remote = SpanContext(
+        5, 6, is_remote=True, trace_flags=TraceFlags(1), trace_state=TraceState([("a", "b")])
+    )
+    span = tracer.start_span(
+        "GET /ü",
+        set_span_in_context(NonRecordingSpan(remote)),
+        SpanKind.SERVER,
+        ODD,
+        [Link(SpanContext(7, 8, is_remote=False), {"link": 1})],
+        start_time=1_000,
+    )
+    span.set_attributes({"more": 1, "whole": 6})
+    span.set_attribute("late", "x")
+    span.add_event("happened", {"what": "it", "n": 3}, timestamp=1_500)
+    span.update_name("GET /other")
+    span.set_status(Status(StatusCode.ERROR, "bad"))
+    span.end(2_000)
+    span.set_attribute("after", 1)
+    span.update_name("after")
+
+
+def nothing(tracer: Any) -> None:
+    tracer.start_span("a", start_time=1).end(2)
+
+
+def limited(tracer: Any) -> None:
+    span = tracer.start_span("a", attributes={"a": "abcdef", "b": 2, "c": 3, "": 4}, start_time=1)
+    for number in range(4):
+        span.add_event(f"e{number}", timestamp=number)
+    span.end(2)
+
+
+LIMITS = SpanLimits(max_span_attributes=2, max_events=2, max_span_attribute_length=3)
+
+
+@pytest.mark.parametrize(
+    ("use", "more"), [(everything, {}), (nothing, {}), (limited, {"span_limits": LIMITS})]
+)
+def test_a_light_span_is_the_sdks(use: Callable[[Any], None], more: dict[str, Any]) -> None:
+    light, official = (made(kind, use, **more) for kind in (spans.TracerProvider, sdk.TracerProvider))
+    assert isinstance(light, spans.Span)
+    for name in (
+        *("name", "kind", "parent", "start_time", "end_time", "instrumentation_scope", "resource"),
+        *("dropped_attributes", "dropped_events", "dropped_links"),
+    ):
+        assert getattr(light, name) == getattr(official, name), name
+    assert dict(light.attributes or {}) == dict(official.attributes or {})
+    assert [(one.name, dict(one.attributes or {})) for one in light.events] == [
+        (one.name, dict(one.attributes or {})) for one in official.events
+    ]
+    assert [(one.context, dict(one.attributes or {})) for one in light.links] == [
+        (one.context, dict(one.attributes or {})) for one in official.links
+    ]
+    assert (light.status.status_code, light.status.description) == (
+        official.status.status_code,
+        official.status.description,
+    )
+
+
+@pytest.mark.parametrize("use", [everything, nothing, limited])
+@pytest.mark.parametrize("provider", [spans.TracerProvider, sdk.TracerProvider])
+def test_the_bytes_are_protobufs(provider: Provider, use: Callable[[Any], None]) -> None:
+    span = made(provider, use)
+    if use is everything:  # protobuf refuses a lone surrogate, and the span with it
+        assert b"a?b" in otlp.span(span)
+        odd = {key: value for key, value in (span.attributes or {}).items() if key != "broken"}
+        span = ReadableSpan(
+            name=span.name,
+            context=span.context,
+            parent=span.parent,
+            resource=span.resource,
+            attributes=odd,
+            events=span.events,
+            links=span.links,
+            kind=span.kind,
+            status=span.status,
+            start_time=span.start_time,
+            end_time=span.end_time,
+            instrumentation_scope=span.instrumentation_scope,
+        )
+    for _ in range(2):  # the second time from the tables
+        data = otlp.request([(one, otlp.span(one)) for one in (span, span)])
+        assert ExportTraceServiceRequest.FromString(data) == encode_spans([span, span])
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        sampling.DEFAULT_ON,
+        sampling.DEFAULT_OFF,
+        sampling.ALWAYS_ON,
+        sampling.ParentBased(sampling.TraceIdRatioBased(0.5)),
+    ],
+)
+@pytest.mark.parametrize("parent", [None, 0, 1])
+def test_a_light_tracer_samples_as_the_sdks(sampler: sampling.Sampler, parent: int | None) -> None:
+    context = None
+    if parent is not None:
+        given = SpanContext(9, 9, True, TraceFlags(parent), TraceState([("k", "v")]))
+        context = set_span_in_context(NonRecordingSpan(given))
+
+    class Ids(RandomIdGenerator):
+        def generate_trace_id(self) -> int:
+            return 3
+
+    seen = []
+    for provider in (spans.TracerProvider, sdk.TracerProvider):
+        tracers = provider(sampler=sampler, shutdown_on_exit=False, id_generator=Ids())
+        span = tracers.get_tracer("t").start_span("s", context)
+        found = span.get_span_context()
+        seen.append((span.is_recording(), found.trace_id, found.trace_flags, dict(found.trace_state)))
+    assert seen[0] == seen[1]
+
+
+def test_another_processors_view_of_a_light_span() -> None:
+    span = made(spans.TracerProvider, limited)
+    assert '"name": "a"' in span.to_json()
+    with pytest.raises(TypeError):
+        span.attributes["a"] = 1  # type: ignore[index]
