@@ -74,6 +74,7 @@ class Account:
         "_inputs",
         "_lock",
         "_pending",
+        "_route",
         "_started",
         "_statements",
         "closed",
@@ -82,8 +83,8 @@ class Account:
         "first_byte",
         "flags",
         "late",
+        "locate",
         "lookups",
-        "route",
         "segment",
         "streamed",
         "tenant",
@@ -92,7 +93,8 @@ class Account:
 
     def __init__(self) -> None:
         self.total = Totals()
-        self.route: str | None = None
+        self._route: str | None = None
+        self.locate: Callable[[], str | None] | None = None  # asked for the route until it is known
         self.tenant: str | None = None
         self.feature: str | None = None
         self.segment: str | None = None
@@ -108,6 +110,17 @@ class Account:
         self._inputs: set[int] = set()
         self._lock = threading.Lock()
         self._started = time.perf_counter()
+
+    @property
+    def route(self) -> str | None:
+        """The template of the route, once the application has chosen one."""
+        if self._route is None and self.locate is not None:
+            self._route = self.locate()
+        return self._route
+
+    @route.setter
+    def route(self, route: str | None) -> None:
+        self._route = route
 
     def elapsed(self) -> float:
         """Seconds since the request began."""

@@ -211,6 +211,7 @@ class LightExchange(Exchange):
         self.app, self.root_path = scope.get("app"), scope.get("root_path", "")
         self.status: int | None = None
         self.error: str | None = None
+        self.account.locate = self.chosen
         self.routed = False
         self.size: int | None = None  # of the request's body, as announced
         self.active: dict[str, Any] = {}
@@ -223,6 +224,14 @@ class LightExchange(Exchange):
             self.error = str(self.status)
         self.find_route()
         super().start(message)
+
+    def chosen(self) -> str | None:
+        """The route, if the application has chosen one: what it does now is done by that route."""
+        try:
+            return None if self.scope.get("route") is None else self.server.route(self)
+        except Exception as error:
+            guard.caught("request.route", error)
+            return None
 
     def find_route(self) -> None:
         """Ask once: what the application chose, unless a mounted one has said it already."""
@@ -273,6 +282,7 @@ class LightExchange(Exchange):
         except Exception as error:
             guard.caught("request.settle", error)
         finally:
+            self.account.locate = None  # which held this exchange in a circle
             if self.tokens is not None:
                 contexts.detach(self.tokens[0])
                 accounts.current.reset(self.tokens[1])

@@ -20,7 +20,7 @@ from opentelemetry.sdk.metrics._internal.metric_reader_storage import MetricRead
 from opentelemetry.sdk.resources import Resource
 
 from taximeter import account as accounts
-from taximeter import export, guard, meters, retry, semconv, shutdown
+from taximeter import export, guard, metering, meters, retry, semconv, shutdown
 
 _providers: list[Any] = []
 
@@ -63,6 +63,8 @@ def instance_id_given() -> bool:
 
 
 def _forget_sums(provider: Any) -> None:
+    if isinstance(provider, metering.MeterProvider):
+        provider.renew()
     consumer = provider._measurement_consumer
     consumer._lock = threading.Lock()
     consumer._reader_storages = {

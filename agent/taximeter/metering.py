@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from time import time_ns
 from typing import Any, Final
@@ -63,9 +62,6 @@ class MeterProvider(sdk.MeterProvider):
         self._tallies_lock = threading.Lock()
         for number, reader in enumerate(metric_readers):
             reader._set_collect_callback(self._collector(number, reader._collect))  # type: ignore[arg-type]
-        if hasattr(os, "register_at_fork"):
-            again = weakref.WeakMethod(self._start_again)
-            os.register_at_fork(after_in_child=lambda: (call := again()) and call())
 
     def get_meter(
         self,
@@ -90,8 +86,8 @@ class MeterProvider(sdk.MeterProvider):
                 found = known[name] = kind(name, *arguments, limit=self._limit, sampler=self._sampler)
             return found
 
-    def _start_again(self) -> None:
-        """In a forked child: what the parent counted is the parent's to tell."""
+    def renew(self) -> None:
+        """Begin anew in a forked process, before its threads run: what the parent counted is the parent's."""
         self._tallies_lock = threading.Lock()
         for known in self._tallies.values():
             for instrument in known.values():

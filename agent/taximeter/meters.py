@@ -27,9 +27,10 @@ Which is which, with labels:
 
 *Who and what for* are ``taximeter.tenant``, ``.feature`` and ``.segment``. A counter gets no
 zeros at every request, so an absent series means 0. A label that is unknown is left out:
-no ``http.route`` means no route matched, or no request at all. Work that a request goes on causing after it returned (a detached
-task) is recorded when it happens, by the same route; for ``db.calls`` that is one more observation,
-so its *sum* is exact and its count may exceed the requests'.
+no ``http.route`` means no route matched, or no request at all. Work that a request goes on
+causing after it returned (a detached task) is recorded when it happens, by the same route; for
+``db.calls`` that is one more observation, so its *sum* is exact and its count may exceed the
+requests'.
 """
 
 from __future__ import annotations
