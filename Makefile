@@ -9,12 +9,13 @@
 #   make prove-pages      a simulated day raises no alert, and each of 22 regressions raises its own
 #   make prove-gate       the budget's gate: false alarms, power, missing data, on recorded requests
 #   make prove-account    10,000 requests, 200 at once, in every shape: each account against a tally
+#   make bench-agent      what watching costs a request: plain, stock, OpenLIT, ddtrace, Logfire and ours
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test prove-node prove-gate prove-account prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
+.PHONY: help demo test bench-agent prove-node prove-gate prove-account prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -47,6 +48,8 @@ prove-account: .venv/dev.stamp
 
 prove-prices: .venv/dev.stamp
 	@$(BIN)/python -m tools.prove_prices
+bench-agent: .venv/dev.stamp
+	$(BIN)/python -m benchmarks.agent $(BENCH_ARGS)
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .

@@ -14,7 +14,6 @@ official one.
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from typing import Any, Final
 
@@ -28,10 +27,9 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.util.http import detect_synthetic_user_agent, normalize_user_agent, sanitize_method
 
 from taximeter import account as accounts
-from taximeter import guard, meters, redact, semconv
+from taximeter import guard, meters, redact, semconv, settings
 from taximeter.exchange import EXCHANGE, App, Exchange, Message, Receive, Scope, Send
 
-SETTING: Final = "TAXIMETER_HTTP_SERVER"
 _MAX_ROUTES: Final = 4096
 _STANDARD: Final = frozenset({b"traceparent", b"tracestate", b"baggage"})
 _STANDARD_NAMES: Final = frozenset(name.decode() for name in _STANDARD)
@@ -43,7 +41,7 @@ def suits(middleware: Any) -> bool:
     from opentelemetry.instrumentation._semconv import _StabilityMode  # noqa: PLC0415
 
     return bool(
-        os.environ.get(SETTING, "light").strip().lower() != "official"
+        not settings.official("asgi")
         and middleware._sem_conv_opt_in_mode is _StabilityMode.HTTP
         and middleware.exclude_receive_span
         and middleware.exclude_send_span

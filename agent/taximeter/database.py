@@ -1,6 +1,7 @@
 """Database calls: adds each statement sent by user code to the account, and names it on its span.
 
-The official psycopg instrumentor makes spans and metrics. Its cursor tracer is extended to
+The official psycopg instrumentor knows connections and cursors; its cursor tracer's work is done by
+:mod:`taximeter.dbcalls`, unless that lacks something. Either way it is extended to
 count (``execute`` and ``executemany`` are one call each; transaction control, the empty
 statement of a pool's check and psycopg's own type look-ups are none), to set
 ``db.query.summary``, ``db.operation.name`` and ``db.operation.batch.size``, and to take
@@ -15,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from functools import cache, wraps
+from functools import wraps
 from typing import Any
 
 from opentelemetry import trace
@@ -23,7 +24,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled, supp
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from taximeter import account as accounts
-from taximeter import dbevidence, guard, redact, semconv, sql
+from taximeter import dbcalls, dbevidence, guard, semconv, sql
 
 
 def install() -> None:
@@ -52,11 +53,37 @@ def _metered(base: Any) -> Any:
 
     class MeteredCursorTracer(base):  # type: ignore[misc]  # the instrumentor is untyped
         _taximeter = True
+        _light: dbcalls.Calls | None = None
+
+        def __init__(self, integration: Any) -> None:
+            super().__init__(integration)
+            try:
+                if dbcalls.suits(integration):
+                    self._light = dbcalls.Calls(integration)
+            except Exception as error:
+                guard.caught("database.install", error)
+
+        def _begin(
+            self, statement: sql.Statement | None, cursor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> dbcalls.Call | None:
+            if self._light is None or statement is None or not is_instrumentation_enabled():
+                return None
+            parameters = args[1] if len(args) > 1 else None
+            batch = len(args[1]) if len(args) > 1 and _is_batch(args[1]) else None
+            return self._light.begin(statement, _text(cursor, args, kwargs), parameters, batch)
 
         def traced_execution(self, cursor: Any, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             statement = _describe(cursor, args, kwargs)
             if statement is not None and not statement.operation:
                 return method(*args, **kwargs)  # nothing is asked of the database
+            if (call := self._begin(statement, cursor, args, kwargs)) is not None:
+                try:
+                    result = method(*args, **kwargs)
+                except BaseException as error:
+                    call.end(cursor, error)
+                    raise
+                call.end(cursor, None)
+                return result
             started = time.perf_counter()
             try:
                 return super().traced_execution(cursor, method, *args, **kwargs)
@@ -69,6 +96,14 @@ def _metered(base: Any) -> Any:
             statement = _describe(cursor, args, kwargs)
             if statement is not None and not statement.operation:
                 return await method(*args, **kwargs)
+            if (call := self._begin(statement, cursor, args, kwargs)) is not None:
+                try:
+                    result = await method(*args, **kwargs)
+                except BaseException as error:
+                    call.end(cursor, error)
+                    raise
+                call.end(cursor, None)
+                return result
             started = time.perf_counter()
             try:
                 return await super().traced_execution_async(cursor, method, *args, **kwargs)
@@ -125,19 +160,7 @@ def _count(
 
 def _name(span: Any, statement: sql.Statement, parameters: Any) -> None:
     span.update_name(statement.summary)
-    attributes = {
-        semconv.DB_QUERY_SUMMARY: statement.summary,
-        semconv.DB_OPERATION_NAME: statement.operation,
-        **dbevidence.begin(parameters),
-    }
-    if not _literals_kept():
-        attributes[semconv.DB_QUERY_TEXT] = statement.text
-    span.set_attributes(attributes)
-
-
-@cache
-def _literals_kept() -> bool:
-    return "sql" in redact.captured()[0]
+    span.set_attributes(dbcalls.names(statement) | dbevidence.begin(parameters))
 
 
 def _is_batch(parameters: Any) -> bool:

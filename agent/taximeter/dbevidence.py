@@ -25,10 +25,10 @@ def begin(parameters: Any) -> evidence.Attributes:
         return {}
 
 
-def end(cursor: Any) -> None:
-    """When it has been executed, its span still current: rows returned; their values if asked for."""
+def end(cursor: Any, span: trace.Span | None = None) -> None:
+    """When it has been executed, its span not ended: rows returned; their values if asked for."""
     try:
-        span = trace.get_current_span()
+        span = span or trace.get_current_span()
         if not span.is_recording() or cursor.description is None:
             return
         found: evidence.Attributes = {semconv.DB_RESPONSE_RETURNED_ROWS: cursor.rowcount}

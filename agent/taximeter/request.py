@@ -3,7 +3,7 @@
 The official instrumentor stays the one source of server spans and metrics, and FastAPI's own
 telemetry keeps silent where it finds its middleware. What that middleware does for a request is
 done here in its place by :class:`taximeter.asgi.Light`, at a third of the cost and under the same
-names. ``TAXIMETER_HTTP_SERVER=official`` brings the official one back, and so does whatever only
+names. ``TAXIMETER_OFFICIAL=asgi`` brings the official one back, and so does whatever only
 it can do (hooks, captured headers); then this module sits on both sides of it:
 
 * inside, :class:`AccountMiddleware` opens the account and ends the server span at the last byte;

@@ -185,11 +185,11 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "Lines of the service's code recorded for a database or model call (4); 0: none.",
     ),
     Setting(
-        "TAXIMETER_HTTP_SERVER",
-        "light",
-        "text",
-        "light, or official: whether the official ASGI middleware handles HTTP requests itself, at more than "
-        "twice the cost. Hooks and captured headers bring it back by themselves.",
+        "TAXIMETER_OFFICIAL",
+        None,
+        "list",
+        "Of asgi and database: where the official instrumentor does all the work itself, at two to three "
+        "times the cost. What only it can do (hooks, captured headers, comments in SQL) brings it back too.",
     ),
     Setting(
         "TAXIMETER_SERIES_LIMIT",
@@ -232,6 +232,11 @@ def effective(environ: MutableMapping[str, str] | None = None) -> Iterator[tuple
             yield name, without_user_info(environ[name])
         else:
             yield name, environ[name]
+
+
+def official(part: str) -> bool:
+    """Whether ``TAXIMETER_OFFICIAL`` wants the official implementation of ``part``."""
+    return part in {each.strip().lower() for each in os.environ.get("TAXIMETER_OFFICIAL", "").split(",")}
 
 
 def missing_extra(environ: MutableMapping[str, str] | None = None) -> str | None:

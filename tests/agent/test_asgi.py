@@ -52,7 +52,7 @@ def seen(receiver: Receiver, start: Start, **environment: str) -> dict[str, Any]
 
 def test_light_and_official_say_the_same(receiver: Receiver, start: Start) -> None:
     light = seen(receiver, start)
-    official = seen(receiver, start, TAXIMETER_HTTP_SERVER="official")
+    official = seen(receiver, start, TAXIMETER_OFFICIAL="asgi")
     assert len(light["spans"]) == len(PATHS) + 1
     assert light["spans"] == official["spans"]
     # One thing more: a response that breaks after its status was sent has failed, whatever it said.

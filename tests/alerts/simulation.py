@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from taximeter.sdk import HTTP_DURATION_BOUNDS
+from taximeter.bounds import HTTP_DURATION_BOUNDS
 from taximeter_collector.prometheus import catalogue as c
 
 JOB = "chat"

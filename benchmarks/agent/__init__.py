@@ -1,0 +1,1 @@
+"""What watching a service costs: ours, stock OpenTelemetry, OpenLIT, ddtrace and Logfire, side by side."""
