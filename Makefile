@@ -3,6 +3,7 @@
 #   make test     every test (as root on Debian it installs Prometheus, Alertmanager and Chromium first)
 #   make page     rehearse a page at night: faults in the running example until the page arrives
 #   make prove-prices  recorded answers through Taximeter, OpenLIT and Logfire (installs the two beside it)
+#   make dashboards-pictures  the dashboards, drawn by Grafana's own libraries (needs npm)
 #   make check    formatting, lint, types, layers (no test), under 90 seconds
 #   make prove-node       a Node service without the agent, against three ledgers (needs node and npm)
 #   make prove-alerts     every alert's promtool cases, thirty times over
@@ -15,7 +16,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench-agent prove-node prove-gate prove-account prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
+.PHONY: help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -50,6 +51,10 @@ prove-prices: .venv/dev.stamp
 	@$(BIN)/python -m tools.prove_prices
 bench-agent: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.agent $(BENCH_ARGS)
+
+# Grafana's libraries from npm (400 MB) go to TAXIMETER_PICTURES_MODULES, outside the tree.
+dashboards-pictures: .venv/dev.stamp system-packages
+	$(BIN)/python -m tools.pictures.render $(PICTURES_ARGS)
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .
