@@ -327,7 +327,7 @@ def test_a_real_prometheus_counts_money_and_exemplars(tmp_path: Path) -> None:
         traces = {e["labels"]["trace_id"] for series in found for e in series["exemplars"]}
         assert traces
         assert traces <= stored_traces(tmp_path / "store")
-        assert server.value("sum(otelcol_exporter_queue_size)") == 0
+        wait_for(lambda: server.value("sum(otelcol_exporter_queue_size)") == 0, "a scrape of empty queues")
 
 
 def stored_traces(store: Path) -> set[str]:
