@@ -112,15 +112,21 @@ def _metered(base: Any) -> Any:
 
         def _populate_span(self, span: Any, cursor: Any, *args: Any) -> None:
             super()._populate_span(span, cursor, *args)
-            if span.is_recording() and (statement := _describe(cursor, args, {})) is not None:
-                _name(span, statement, args[1] if len(args) > 1 else None)
-                if len(args) > 1 and _is_batch(args[1]):
-                    span.set_attribute(semconv.DB_OPERATION_BATCH_SIZE, len(args[1]))
+            try:
+                if span.is_recording() and (statement := _describe(cursor, args, {})) is not None:
+                    _name(span, statement, args[1] if len(args) > 1 else None)
+                    if len(args) > 1 and _is_batch(args[1]):
+                        span.set_attribute(semconv.DB_OPERATION_BATCH_SIZE, len(args[1]))
+            except Exception as failure:
+                guard.caught("database.name", failure)
 
         def _record_metrics(self, cursor: Any, operation_name: str, start_time: float, error: Any) -> None:
             super()._record_metrics(cursor, operation_name, start_time, error)
-            if error is None:
-                dbevidence.end(cursor)
+            try:
+                if error is None:
+                    dbevidence.end(cursor)
+            except Exception as failure:
+                guard.caught("database.rows", failure)
 
     return MeteredCursorTracer
 

@@ -11,9 +11,11 @@ cannot be redacted is not sent (``not_redacted``).
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -27,9 +29,14 @@ _dropped: Counter[str] = Counter()
 
 
 def drop(reason: str, spans: int) -> None:
-    """Count ``spans`` as lost for ``reason``."""
+    """Count ``spans`` as lost for ``reason``; told once for each."""
     with _lock:
+        first = not _dropped[reason]
         _dropped[reason] += spans
+    if first:
+        guard.logger.warning(
+            "Spans are lost (%s): from now on counted in taximeter.agent.dropped_spans, not told.", reason
+        )
 
 
 def dropped() -> dict[str, int]:
@@ -134,8 +141,16 @@ def silence_exceptions() -> None:
     Span.record_exception = silent  # type: ignore[method-assign]
 
 
+def _told_by_us(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Queue full")
+
+
 class CountingProcessor(BatchSpanProcessor):
     """A batch processor that counts the spans a full queue pushes out."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        logging.getLogger("opentelemetry.sdk._shared_internal").addFilter(_told_by_us)
 
     def on_end(self, span: ReadableSpan) -> None:
         batch = self._batch_processor

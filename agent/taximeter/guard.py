@@ -52,6 +52,12 @@ def caught(hook: str, error: BaseException) -> None:
         raise error
 
 
+def count(hook: str) -> None:
+    """Count a failure that is told elsewhere."""
+    with _lock:
+        _errors[hook] += 1
+
+
 def note(hook: str, message: str) -> None:
     """Count and log a failure that is no exception, e.g. a library of an unknown version."""
     with _lock:

@@ -89,12 +89,10 @@ class AccountMiddleware:
         if scope["type"] == "websocket" and EXCHANGE not in scope:
             await self._socket(scope, receive, send)
             return
-        if scope["type"] != "http" or EXCHANGE in scope:
+        exchange = None if scope["type"] != "http" or EXCHANGE in scope else _opened(scope)
+        if exchange is None:
             await self.app(scope, receive, send)
             return
-        exchange = OfficialExchange(scope, trace.get_current_span())
-        exchange.account.route = scope.get(_ROUTE)
-        scope[EXCHANGE] = exchange
         token = accounts.current.set(exchange.account)
 
         async def metered(message: Message) -> None:
@@ -110,8 +108,11 @@ class AccountMiddleware:
             _finished.set(exchange.account)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        account = scope[EXCHANGE] = accounts.Account()
-        account.route = scope.get(_ROUTE)
+        exchange = _opened(scope)
+        if exchange is None:
+            await self.app(scope, receive, send)
+            return
+        account = exchange.account
         if (instruments := meters.get()) is not None:
             account.late = instruments.record
         span = trace.get_current_span()
@@ -125,6 +126,18 @@ class AccountMiddleware:
                     span.set_attributes(meters.span_attributes(account))
             except Exception as error:
                 guard.caught("request.socket", error)
+
+
+def _opened(scope: Scope) -> OfficialExchange | None:
+    """An account for what ``scope`` begins; ``None`` where that fails: then there is none."""
+    try:
+        exchange = OfficialExchange(scope, trace.get_current_span())
+        exchange.account.route = scope.get(_ROUTE)
+        scope[EXCHANGE] = exchange
+        return exchange
+    except Exception as error:
+        guard.caught("request.open", error)
+        return None
 
 
 class OfficialExchange(Exchange):

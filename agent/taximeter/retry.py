@@ -10,19 +10,29 @@ HTTP client:
 - When the process is told to stop, a pause is cut short and tries follow each other quickly
   until the flush's time is over: a batch must not sleep through its last chance.
 
-A permanent refusal is never tried again.
+A permanent refusal is never tried again. Each failed try is counted (``taximeter.agent.errors``,
+hook ``export.spans`` or ``export.metrics``); an outage is told when it begins and when it is
+over, where the SDK would log every try. Of an answer no more than a few kilobytes are read, for
+a few seconds: a collector that lies must not fill the host's memory.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
 import weakref
 from typing import Any, Final
+from urllib.parse import urlsplit
+
+from taximeter import guard
 
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})  # OTLP specification, OTLP/HTTP response
 _QUICK: Final = 0.25  # s between tries while the process is stopping
+_MAX_ANSWER: Final = 65_536  # bytes of an answer that are read
+_MAX_ANSWERING: Final = 5.0  # s
+_SILENT: Final = logging.Logger("taximeter.sdk", logging.CRITICAL + 1)
 
 _pauses: weakref.WeakSet[_Pause] = weakref.WeakSet()
 _clients: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -52,7 +62,21 @@ def improve(exporter: Any, *, endless: bool) -> None:
         return
     client._shutdown_event = _Pause()
     _clients.add(client)
-    once = client.export
+    session: Any = getattr(client._transport, "_session", None)
+    if session is not None and session.__class__ is _requests("Session"):
+        session.stream = True  # the answer is read by us, see below
+    outage = _Outage(client)
+    client._logger = _SILENT
+    once, submit = client.export, client._submit
+
+    def heard(data: bytes, timeout: float) -> Any:
+        result = submit(data, timeout)
+        try:
+            _read(getattr(result, "response", None))
+            outage.heard(result)
+        except Exception as error:
+            guard.caught("retry.heard", error)
+        return result
 
     def export(data: bytes) -> Any:
         while True:
@@ -63,7 +87,58 @@ def improve(exporter: Any, *, endless: bool) -> None:
                 return result
             pause.wait(_QUICK)
 
-    client.export = export
+    client.export, client._submit = export, heard
+
+
+def _requests(name: str) -> Any:
+    """A class of requests, where that is in use."""
+    return getattr(sys.modules.get("requests"), name, None)
+
+
+def _read(response: Any) -> None:
+    """Read the answer to its end, so that its connection can be used again, or close it."""
+    kind = _requests("Response")
+    if kind is None or not isinstance(response, kind) or response.raw is None:
+        return
+    until = time.monotonic() + _MAX_ANSWERING
+    size = 0
+    try:
+        while part := response.raw.read1(4096):
+            size += len(part)
+            if size > _MAX_ANSWER or time.monotonic() > until:
+                response.close()
+                return
+    except Exception:
+        response.close()  # what it says does not matter, its status does
+
+
+class _Outage:
+    """Tells when exporting begins to fail, and when it is over."""
+
+    def __init__(self, client: Any) -> None:
+        self.kind: str = client._kind
+        parts = urlsplit(client._endpoint)
+        self.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        self.failed = 0
+
+    def heard(self, result: Any) -> None:
+        status = result.status_code
+        if status is not None and 200 <= status < 400:
+            if self.failed:
+                guard.logger.warning(
+                    "%s takes %s again, after %d failed tries.", self.address, self.kind, self.failed
+                )
+            self.failed = 0
+            return
+        self.failed += 1
+        guard.count(f"export.{self.kind}")
+        if self.failed == 1:
+            guard.logger.warning(
+                "%s does not take %s (%s). Each failed try is counted; this is said once.",
+                self.address,
+                self.kind,
+                type(result.error).__name__ if status is None else f"HTTP {status}",
+            )
 
 
 def renew() -> None:
@@ -73,11 +148,12 @@ def renew() -> None:
     for client in list(_clients):
         client._shutdown_event = _Pause()
         old: Any = getattr(client._transport, "_session", None)
-        session: Any = getattr(sys.modules.get("requests"), "Session", None)  # where it is in use
+        session = _requests("Session")
         if session is not None and old.__class__ is session:
             new = client._transport._session = session()
             new.verify, new.cert, new.auth = old.verify, old.cert, old.auth
             new.headers, new.proxies, new.trust_env = old.headers, old.proxies, old.trust_env
+            new.stream = old.stream
 
 
 class _Pause(threading.Event):

@@ -47,7 +47,7 @@ def renew() -> None:
 
 def flush() -> bool:
     """Export what there is, in at most the configured time; whether all of it went out."""
-    global _deadline  # noqa: PLW0603
+    global _deadline
     if not _flushes or os.getpid() != _owner:
         return True
     started = time.monotonic()
@@ -67,7 +67,9 @@ def flush() -> bool:
         thread.join(max(0.05, until - time.monotonic()))
     if not any(thread.is_alive() for thread in threads):
         return True
-    _deadline = until
+    told, _deadline = _deadline is not None, until
+    if told:
+        return False
     guard.logger.warning(
         "Taximeter could not export everything within %g s: is the collector reachable at %s?",
         limit,

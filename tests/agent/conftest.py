@@ -28,6 +28,10 @@ BIN = Path(sys.executable).parent
 HASH_KEY = "a key of the tests, and of no other"
 
 
+#: A connection each: uvicorn closes that of a handler that raised, after its answer.
+client = httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0), trust_env=False)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -88,7 +92,7 @@ class Service:
         raise AssertionError(f"the service did not listen: {self.log()}")
 
     def get(self, path: str, **headers: str) -> httpx.Response:
-        return httpx.get(self.url + path, headers=headers, timeout=30)
+        return client.get(self.url + path, headers=headers)
 
     def post(self, path: str, content: bytes) -> httpx.Response:
         return httpx.post(self.url + path, content=content, timeout=30)

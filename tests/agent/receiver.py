@@ -50,6 +50,7 @@ class Receiver:
     def __init__(self) -> None:
         self.spans: list[Span] = []
         self.bodies: list[tuple[str, bytes]] = []  # path and payload, as they came
+        self.refused: dict[str, int] = {}  # path -> status that it is answered with
         self._series: dict[tuple[Any, ...], Point] = {}
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
@@ -64,8 +65,10 @@ class Receiver:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                receiver._receive(self.path, body)
-                self.send_response(200)
+                status = receiver.refused.get(self.path, 200)
+                if status == 200:
+                    receiver._receive(self.path, body)
+                self.send_response(status)
                 self.send_header("content-length", "0")
                 self.end_headers()
 

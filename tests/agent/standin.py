@@ -3,7 +3,7 @@
 Usage is fixed, so that a test can compute money by hand: see the constants. A model called
 ``flaky`` is refused once before it answers; ``broken`` is always refused. ``parrot`` answers
 with what it was sent, and ``echo`` quotes it in its refusal; ``slow`` streams until its reader
-leaves; ``hangs`` answers after a second.
+leaves; ``hangs`` answers after 20 seconds.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Provider:
         self.ledger[handler.path] += 1
         self.tokens[key] += _input_tokens(handler.path)
         if model == "hangs":
-            time.sleep(1)
+            time.sleep(20)
         stream = body.get("stream", False)
         if handler.path == "/v1/embeddings":
             data = [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.agent.conftest import Start
@@ -49,3 +51,51 @@ def test_one_percent_sampling_changes_no_metric(
     assert receiver.total("taximeter.request.tokens.output") == (2 * 100 + 200) * rounds
     money = 2 * 0.004875 + 0.00024 + 2 * 2e-7
     assert receiver.total("taximeter.cost_usd") == pytest.approx(money * rounds, rel=1e-9)
+
+
+PREFORK = (
+    *("gunicorn", "-k", "uvicorn_worker.UvicornWorker", "-b", "127.0.0.1:{port}", "--log-level", "warning"),
+    *("--workers", "4", "--preload", "--timeout", "120"),
+)
+
+
+@pytest.mark.parametrize(("rate", "server"), [("1", PREFORK), ("0.1", PREFORK), ("0.1", ())])
+def test_tenants_and_routes_equal_the_ledger_in_every_worker(
+    start: Start, database: str, rate: str, server: tuple[str, ...]
+) -> None:
+    receiver, provider = Receiver(), Provider()
+    receiver.start()
+    try:
+        service = start(
+            "service",
+            server,
+            DATABASE_URL=database,
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
+            OPENAI_BASE_URL=f"{provider.url}/v1",
+            OTEL_TRACES_SAMPLER="parentbased_traceidratio",
+            OTEL_TRACES_SAMPLER_ARG=rate,
+            OTEL_METRIC_EXPORT_INTERVAL="700",
+        )
+        visits = {"ritz": 25, "savoy": 15, "n": 10}
+        paths = ["/chat/ritz"] * 25 + ["/chat/savoy"] * 15 + ["/db/n-plus-one"] * 10
+        with ThreadPoolExecutor(8) as guests:
+            statuses = list(guests.map(lambda path: service.get(path).status_code, paths))
+        assert statuses == [200] * len(paths)
+        service.stop()
+    finally:
+        receiver.stop()
+        provider.stop()
+    assert "Taximeter failed" not in service.log()
+    sampled = len(receiver.servers())
+    assert sampled == len(paths) if rate == "1" else sampled < len(paths) / 2
+    chats = "/chat/{hotel}"
+    for hotel in ("ritz", "savoy"):
+        labels = {"http_route": chats, "taximeter_tenant": hotel}
+        assert provider.tokens[hotel] == visits[hotel] * 1000
+        assert receiver.total("taximeter.request.tokens.input", **labels) == provider.tokens[hotel]
+        money = receiver.total("taximeter.cost_usd", **labels)
+        assert money == pytest.approx(visits[hotel] * 0.00024, rel=1e-9)
+    assert receiver.total("taximeter.request.db.calls", http_route="/db/n-plus-one") == 5 * visits["n"]
+    assert receiver.total("taximeter.request.db.calls") == 5 * visits["n"]
+    assert receiver.total("taximeter.request.model.attempts") == provider.ledger["attempts"]
+    assert receiver.count("http.server.request.duration") == len(paths)
