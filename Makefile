@@ -11,12 +11,13 @@
 #   make prove-gate       the budget's gate: false alarms, power, missing data, on recorded requests
 #   make prove-account    10,000 requests, 200 at once, in every shape: each account against a tally
 #   make bench-agent      what watching costs a request: plain, stock, OpenLIT, ddtrace, Logfire and ours
+#   make prove-harmless   every function of the agent made to raise; 100,000 requests with a dead collector
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
+.PHONY: help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -55,6 +56,10 @@ bench-agent: .venv/dev.stamp
 # Grafana's libraries from npm (400 MB) go to TAXIMETER_PICTURES_MODULES, outside the tree.
 dashboards-pictures: .venv/dev.stamp system-packages
 	$(BIN)/python -m tools.pictures.render $(PICTURES_ARGS)
+
+prove-harmless: .venv/dev.stamp
+	PROVE_HARMLESS=1 $(BIN)/python -m pytest -q -s tests/agent/test_harmless.py
+	$(BIN)/python -m tests.agent.prove_harmless
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .
