@@ -27,6 +27,9 @@ _providers: list[Any] = []
 
 def install() -> None:
     """Prepare for forks; call before the providers are built, whose own hooks start threads."""
+    # Looked up by the exporting thread when it first connects: a child that was forked in the middle
+    # of that import would never find the codec again, and so never export.
+    "localhost".encode("idna")
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_in_child)
 
