@@ -13,8 +13,8 @@ from tests.agent.standin import Provider
 
 CHAT_USD = (600 * 0.15 + 400 * 0.075 + 200 * 0.60) / 1e6  # gpt-4o-mini, see the stand-in's usage
 ROUTES = {
-    "flask": {"work": "/work/<hotel>", "stream": "/stream", "boom": "/boom"},
-    "django": {"work": "work/<str:hotel>", "stream": "stream", "boom": "boom"},
+    "flask": {"work": "/task/<hotel>", "stream": "/stream", "boom": "/boom"},
+    "django": {"work": "task/<str:hotel>", "stream": "stream", "boom": "boom"},
 }
 
 
@@ -36,8 +36,8 @@ def wsgi(
     )
     try:
         script.wait()
-        assert script.get("/work/ritz").text == "ritz"
-        assert script.get("/work/savoy").text == "savoy"
+        assert script.get("/task/ritz").text == "ritz"
+        assert script.get("/task/savoy").text == "savoy"
         assert script.get("/stream").text == "one two"
         assert script.get("/boom").status_code == 500
         assert script.get("/nothing").status_code == 404

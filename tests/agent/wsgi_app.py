@@ -52,7 +52,7 @@ def flask_application() -> Any:
     import flask
 
     app = flask.Flask(__name__)
-    app.add_url_rule("/work/<hotel>", view_func=work)
+    app.add_url_rule("/task/<hotel>", view_func=work)
     app.add_url_rule("/stream", view_func=lambda: flask.Response(words()), endpoint="stream")
     app.add_url_rule("/boom", view_func=boom)
     return app
@@ -73,7 +73,7 @@ def django_application() -> Any:
 
     global urlpatterns  # noqa: PLW0603
     urlpatterns = [
-        path("work/<str:hotel>", view(work)),
+        path("task/<str:hotel>", view(work)),
         path("stream", lambda _: StreamingHttpResponse(words())),
         path("boom", view(boom)),
     ]
