@@ -68,9 +68,13 @@ def _metered(base: Any) -> Any:
         ) -> dbcalls.Call | None:
             if self._light is None or statement is None or not is_instrumentation_enabled():
                 return None
-            parameters = args[1] if len(args) > 1 else None
-            batch = len(args[1]) if len(args) > 1 and _is_batch(args[1]) else None
-            return self._light.begin(statement, _text(cursor, args, kwargs), parameters, batch)
+            try:
+                parameters = args[1] if len(args) > 1 else None
+                batch = len(args[1]) if len(args) > 1 and _is_batch(args[1]) else None
+                return self._light.begin(statement, _text(cursor, args, kwargs), parameters, batch)
+            except Exception as error:
+                guard.caught("database.begin", error)
+                return None
 
         def traced_execution(self, cursor: Any, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             statement = _describe(cursor, args, kwargs)

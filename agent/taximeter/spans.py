@@ -25,6 +25,8 @@ from opentelemetry.sdk.trace import sampling
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.util import types
 
+from taximeter import guard
+
 _PLAIN: Final = frozenset({str, int, float, bool})
 _UNSET: Final = api.Status(api.StatusCode.UNSET)
 _SAMPLED: Final = api.TraceFlags(api.TraceFlags.SAMPLED)
@@ -57,8 +59,11 @@ class Attributes(BoundedAttributes):
             mine[key] = value
 
     def _set_items(self, attributes: Mapping[str, types.AnyValue]) -> None:
-        for key, value in attributes.items():
-            self[key] = value
+        try:
+            for key, value in attributes.items():
+                self[key] = value
+        except Exception as error:
+            guard.caught("spans.attributes", error)
 
 
 class Span(sdk._Span):
@@ -130,6 +135,27 @@ class Tracer(sdk.Tracer):
         start_time: int | None = None,
         record_exception: bool = True,
         set_status_on_exception: bool = True,
+    ) -> api.Span:
+        try:
+            return self._light(
+                name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
+            )
+        except Exception as error:
+            guard.caught("spans.start", error)
+            return super().start_span(
+                name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
+            )
+
+    def _light(  # noqa: PLR0917  (likewise)
+        self,
+        name: str,
+        context: contexts.Context | None,
+        kind: api.SpanKind,
+        attributes: types.Attributes,
+        links: Sequence[api.Link] | None,
+        start_time: int | None,
+        record_exception: bool,
+        set_status_on_exception: bool,
     ) -> api.Span:
         parent: api.SpanContext | None = api.get_current_span(context).get_span_context()
         if not self._tracer_config.is_enabled:

@@ -144,12 +144,15 @@ class TallyCounter(Tally, Counter):
     def add(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
         if not 0 <= amount < _INFINITY:
             return  # a monotonic sum cannot take it, as in the SDK
-        series = self._find(attributes)
-        span = self._sampler(context)
-        with self._lock:
-            series.total += amount
-            if span is not None:
-                series.exemplars[0] = amount, time_ns(), span.span_id, span.trace_id
+        try:
+            series = self._find(attributes)
+            span = self._sampler(context)
+            with self._lock:
+                series.total += amount
+                if span is not None:
+                    series.exemplars[0] = amount, time_ns(), span.span_id, span.trace_id
+        except Exception as error:
+            guard.caught("metrics.add", error)
 
     def _data(self, reader: int, after: int, now: int, final: bool) -> points.DataT | None:
         data = []
@@ -168,9 +171,12 @@ class TallyUpDownCounter(Tally, UpDownCounter):
     """A sum that goes both ways."""
 
     def add(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
-        series = self._find(attributes)
-        with self._lock:
-            series.total += amount
+        try:
+            series = self._find(attributes)
+            with self._lock:
+                series.total += amount
+        except Exception as error:
+            guard.caught("metrics.add", error)
 
     def _data(self, reader: int, after: int, now: int, final: bool) -> points.DataT | None:
         data = [
@@ -193,17 +199,20 @@ class TallyHistogram(Tally, Histogram):
     def record(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
         if not 0 <= amount < _INFINITY:
             return
-        series = self._find(attributes)
-        bucket = bisect_left(self.bounds, amount)
-        span = self._sampler(context)
-        with self._lock:
-            series.count += 1
-            series.total += amount
-            series.buckets[bucket] += 1
-            series.low = min(series.low, amount)
-            series.high = max(series.high, amount)
-            if span is not None:
-                series.exemplars[bucket] = amount, time_ns(), span.span_id, span.trace_id
+        try:
+            series = self._find(attributes)
+            bucket = bisect_left(self.bounds, amount)
+            span = self._sampler(context)
+            with self._lock:
+                series.count += 1
+                series.total += amount
+                series.buckets[bucket] += 1
+                series.low = min(series.low, amount)
+                series.high = max(series.high, amount)
+                if span is not None:
+                    series.exemplars[bucket] = amount, time_ns(), span.span_id, span.trace_id
+        except Exception as error:
+            guard.caught("metrics.record", error)
 
     def _data(self, reader: int, after: int, now: int, final: bool) -> points.DataT | None:
         data = [
