@@ -7,12 +7,12 @@ A budget's ``defaults`` become the objectives whose burn is watched, its ``money
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from taximeter.bounds import HTTP_DURATION_BOUNDS
 from taximeter_analysis.budget import Budget, default_budget
+from taximeter_analysis.budget.selectors import Entry, disjoint, path_of
 from taximeter_collector.prometheus import catalogue as c
 
 QUANTILES = {"latency_p99": 0.99, "latency_p95": 0.95, "latency_p50": 0.5}
@@ -24,7 +24,7 @@ ROUTE_LIMITS = ("latency_p95", "db_calls", "embedding_calls", "cost")
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A limit of whatever a label's matchers select. An earlier entry of the budget wins."""
+    """A limit of the series that the matchers select, which no other match selects."""
 
     selector: str  # with braces
     limit: float
@@ -89,10 +89,10 @@ def of_budget(budget: Budget | None = None) -> tuple[Thresholds, list[str]]:
         **({"cost_delta_usd_per_hour": daily * COST_DELTA_OF_DAY} if daily else {}),
         usd_per_day=daily,
         usd_per_month=chosen.money.per_month,
-        caches=_matches(c.CACHE, ((entry.match, entry.hit_rate) for entry in chosen.caches)),
+        caches=_matches(c.CACHE, ((None, entry.match, entry.hit_rate) for entry in chosen.caches)),
         tenants=_matches(
             c.TENANT,
-            ((entry.match, entry.per_day) for entry in chosen.tenants if entry.per_day is not None),
+            ((None, entry.match, entry.per_day) for entry in chosen.tenants if entry.per_day is not None),
         ),
         routes={name: matches for name in ROUTE_LIMITS if (matches := _routes(chosen, name))},
     )
@@ -119,33 +119,17 @@ def _latency(budget: Budget) -> tuple[dict[str, float], list[str]]:
 
 
 def _routes(budget: Budget, name: str) -> tuple[Match, ...]:
-    """The limits of routes. A method in a pattern is dropped: the account's metrics have none."""
-    limits = [
-        (entry.match.split(" ", 1)[-1], limit.max)
+    limits: list[Entry[float]] = [
+        (entry.service, path_of(entry.match), limit.max)
         for entry in budget.routes
         if (limit := entry.limits.get(name)) is not None and limit.max is not None
     ]
     default = budget.defaults.get(name)
     if default is not None and default.max is not None:
-        limits.append(("*", default.max))
+        limits.append((None, "*", default.max))
     return _matches(c.ROUTE, limits)
 
 
-def _matches(label: str, entries: Iterable[tuple[str, float]]) -> tuple[Match, ...]:
-    found: list[Match] = []
-    earlier: list[str] = []
-    for pattern, limit in entries:
-        wanted = _regex(pattern)
-        matchers = [f'{label}=~"{wanted}"' if wanted != ".*" else f'{label}!=""']
-        if earlier:
-            matchers.append(f'{label}!~"{"|".join(earlier)}"')
-        found.append(Match("{" + ", ".join(matchers) + "}", limit))
-        earlier.append(wanted)
-    return tuple(found)
-
-
-def _regex(pattern: str) -> str:
-    """A budget's shell pattern as a regular expression inside a PromQL string."""
-    words = {"*": ".*", "?": "."}
-    text = "".join(words.get(letter) or re.escape(letter) for letter in pattern)
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+def _matches(label: str, entries: Iterable[Entry[float]]) -> tuple[Match, ...]:
+    found = disjoint(label, entries)
+    return tuple(Match("{" + ", ".join(matchers) + "}", limit) for matchers, limit in found)

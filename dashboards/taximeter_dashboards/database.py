@@ -35,7 +35,7 @@ def _requests(limits: Limits) -> Row:
                 "or "
                 "a cache that stopped hitting. Open a trace of the route and count its equal spans.",
                 "short",
-                (Query(f"{p.total(p.rate(c.DB_CALLS.sum), c.ROUTE)} / ({requests} > 0)", s.legend(c.ROUTE)),),
+                (Query(p.mean(c.DB_CALLS, c.ROUTE), s.legend(c.ROUTE)),),
                 limit=limits.db_calls,
                 decimals=1,
             ),

@@ -6,10 +6,10 @@ routes, a panel of its own divides each route's latency by its own limit.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from taximeter_analysis.budget import Budget, default_budget
+from taximeter_analysis.budget.selectors import Entry, disjoint, path_of
 from taximeter_collector.prometheus import catalogue as c
 from taximeter_dashboards.model import Limit
 
@@ -19,12 +19,11 @@ _EVERY_ROUTE = "*"
 
 @dataclass(frozen=True, slots=True)
 class RouteLimit:
-    """The latency limit of some routes: a quantile, seconds, and a regular expression that names them."""
+    """The latency limit of some routes: a quantile, seconds, and the matchers that select them."""
 
     q: float
     seconds: float
-    pattern: str
-    source: str
+    matchers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Limits:
     latency_p95: Limit | None = None
     latency_p99: Limit | None = None
     routes: tuple[RouteLimit, ...] = ()
-    """Most particular first, the defaults last."""
+    """In the budget's order, the defaults last; no route is in two of them."""
     error_rate: Limit | None = None
     db_calls: Limit | None = None
     cost: Limit | None = None
@@ -79,25 +78,12 @@ def _money(value: float | None, place: str) -> Limit | None:
 
 def _routes(budget: Budget) -> tuple[RouteLimit, ...]:
     """One latency limit per entry: its P95 limit, else its P99 limit."""
-    found = []
-    entries = [(entry.match, entry.limits, f"routes: {entry.match}") for entry in budget.routes]
-    for match, limits, source in (*entries, (_EVERY_ROUTE, budget.defaults, "defaults")):
+    found: list[Entry[tuple[float, float]]] = []
+    entries = [(entry.service, path_of(entry.match), entry.limits) for entry in budget.routes]
+    for service, pattern, limits in (*entries, (None, _EVERY_ROUTE, budget.defaults)):
         for name, q in (("latency_p95", 0.95), ("latency_p99", 0.99)):
             limit = limits.get(name)
             if limit is not None and limit.max is not None:
-                found.append(RouteLimit(q, limit.max, _regex(match), source))
+                found.append((service, pattern, (q, limit.max)))
                 break
-    return tuple(found)
-
-
-def _regex(pattern: str) -> str:
-    """A budget's shell pattern as a regular expression of the route; a method before it is left out."""
-    route = pattern.split(" ", 1)[-1]
-    words = {"*": ".*", "?": "."}
-    return "".join(words.get(letter, re.escape(letter)) for letter in route).replace("\\", "\\\\")
-
-
-def route_matchers(limits: tuple[RouteLimit, ...], index: int) -> tuple[str, ...]:
-    """Matchers of the routes that entry ``index`` is the first to name."""
-    earlier = tuple(f'{c.ROUTE}!~"{other.pattern}"' for other in limits[:index])
-    return (f'{c.ROUTE}=~"{limits[index].pattern}"', *earlier)
+    return tuple(RouteLimit(*value, matchers) for matchers, value in disjoint(c.ROUTE, found))

@@ -9,7 +9,6 @@ from taximeter_dashboards.limits import Limits
 from taximeter_dashboards.model import Dashboard, Panel, Query, Row
 
 SCOPE = f'{p.ROUTES},{c.MODEL}=~"$model",{c.TENANT}=~"$tenant"'
-MONEY = p.rate(c.COST, scope=SCOPE)
 _MODELS = f'{p.JOBS},{c.MODEL}=~"$model"'
 
 
@@ -35,7 +34,7 @@ def _now(limits: Limits) -> Row:
                 "that "
                 "grew, then at its route.",
                 "currencyUSD",
-                (Query(f"3600 * {p.total(MONEY)}"),),
+                (Query(s.usd_per_hour(scope=SCOPE)),),
                 kind="stat",
                 decimals=2,
                 width=6,
@@ -85,7 +84,6 @@ def _now(limits: Limits) -> Row:
 
 
 def _who(limits: Limits) -> Row:
-    per_request = f"{p.total(p.rate(c.REQUEST_COST.sum), c.ROUTE)}"
     return Row(
         "Who spends it (USD per hour)",
         (
@@ -94,7 +92,7 @@ def _who(limits: Limits) -> Row:
                     f"By {what}",
                     advice,
                     "currencyUSD",
-                    (Query(f"3600 * {p.total(MONEY, label)}", s.legend(label)),),
+                    (Query(s.usd_per_hour(label, scope=SCOPE), s.legend(label)),),
                     stacked=True,
                     see=see,
                 )
@@ -132,8 +130,7 @@ def _who(limits: Limits) -> Row:
                 "USD per request that called a model, by route. A step up at a version marker is a prompt, a "
                 "model or a loop that changed.",
                 "currencyUSD",
-                (Query(f"{per_request} / ({p.total(p.rate(c.REQUEST_COST.count), c.ROUTE)} > 0)",
-                       s.legend(c.ROUTE)),),
+                (Query(p.mean(c.REQUEST_COST, c.ROUTE), s.legend(c.ROUTE)),),
                 limit=limits.cost,
                 decimals=4,
             ),

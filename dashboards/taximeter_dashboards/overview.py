@@ -5,7 +5,7 @@ from __future__ import annotations
 from taximeter_collector.prometheus import catalogue as c
 from taximeter_dashboards import promql as p
 from taximeter_dashboards import standard as s
-from taximeter_dashboards.limits import Limits, RouteLimit, route_matchers
+from taximeter_dashboards.limits import Limits, RouteLimit
 from taximeter_dashboards.model import Dashboard, Limit, Panel, Query, Row
 
 DEFAULT_ERROR_RATE = 0.005  # of a budget without error_rate
@@ -74,7 +74,7 @@ def _now(limits: Limits) -> Row:
                 "Queries per request",
                 "Database calls per request, mean. A step up is an N+1 query or a lost cache: see Database.",
                 "short",
-                (Query(f"{p.total(p.rate(c.DB_CALLS.sum))} / ({p.total(p.rate(c.DB_CALLS.count))} > 0)"),),
+                (Query(p.mean(c.DB_CALLS)),),
                 kind="stat",
                 limit=limits.db_calls,
                 decimals=1,
@@ -88,7 +88,7 @@ def _now(limits: Limits) -> Row:
                 "longer "
                 "prompts or a cache that stopped hitting: see Models and cost.",
                 "currencyUSD",
-                (Query(f"3600 * {p.total(p.rate(c.COST))}"),),
+                (Query(s.usd_per_hour()),),
                 kind="stat",
                 decimals=2,
                 width=4,
@@ -203,7 +203,7 @@ def _objectives(limits: Limits) -> Row:
                 "within "
                 "the budget. Of the default budget; `taximeter dashboards render --budget FILE` takes yours.",
                 "percentunit",
-                tuple(_used(limits.routes, index) for index in range(len(limits.routes))),
+                tuple(_used(limit) for limit in limits.routes),
                 kind="bars",
                 limit=Limit(1.0, "the budget"),
                 width=8,
@@ -213,7 +213,6 @@ def _objectives(limits: Limits) -> Row:
 
 
 def _routes() -> Row:
-    calls = f"{p.total(p.rate(c.DB_CALLS.sum), c.ROUTE)} / ({p.total(p.rate(c.DB_CALLS.count), c.ROUTE)} > 0)"
     money = f"{p.total(p.rate(c.COST), c.ROUTE)} / ({p.total(s.REQUESTS, c.ROUTE)} > 0)"
     return Row(
         "Routes",
@@ -227,7 +226,7 @@ def _routes() -> Row:
                     Query(p.total(s.REQUESTS, c.ROUTE), "requests/s"),
                     Query(p.quantile(0.95, s.BUCKETS, c.ROUTE), "P95"),
                     Query(p.ratio(p.total(s.ERRORS, c.ROUTE), p.total(s.REQUESTS, c.ROUTE)), "failed"),
-                    Query(calls, "queries/request"),
+                    Query(p.mean(c.DB_CALLS, c.ROUTE), "queries/request"),
                     Query(money, "USD/request"),
                 ),
                 kind="table",
@@ -266,9 +265,8 @@ def _versions() -> Row:
     )
 
 
-def _used(routes: tuple[RouteLimit, ...], index: int) -> Query:
-    limit = routes[index]
-    buckets = p.rate(c.REQUESTS.bucket, *route_matchers(routes, index))
+def _used(limit: RouteLimit) -> Query:
+    buckets = p.rate(c.REQUESTS.bucket, *limit.matchers)
     used = f"{p.quantile(limit.q, buckets, c.ROUTE)} / {limit.seconds:g}"
     return Query(used, f"{s.legend(c.ROUTE)} (P{limit.q * 100:g} of {limit.seconds:g} s)")
 

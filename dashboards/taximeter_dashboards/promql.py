@@ -36,6 +36,11 @@ def quantile(q: float, rated_buckets: str, *by: str) -> str:
     return f"histogram_quantile({q:g}, sum by ({', '.join((*by, 'le'))}) ({rated_buckets}))"
 
 
+def mean(histogram: c.Histogram, *by: str) -> str:
+    """Per observation, of a histogram of what a request causes: queries per request, money per request."""
+    return f"{total(rate(histogram.sum), *by)} / ({total(rate(histogram.count), *by)} > 0)"
+
+
 def ratio(part: str, whole: str) -> str:
     """``part / whole``, both summed by the same labels; 0 where there is no part yet."""
     return f"({part} or 0 * {whole}) / ({whole} > 0)"

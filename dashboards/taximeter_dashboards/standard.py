@@ -20,3 +20,8 @@ ERRORS = p.rate(c.REQUESTS.count, f'{c.STATUS}=~"5.."')
 def legend(label: str) -> str:
     """A legend of one label's value."""
     return f"{{{{{label}}}}}"
+
+
+def usd_per_hour(*by: str, scope: str = p.ROUTES) -> str:
+    """Money for models at the present rate."""
+    return f"3600 * {p.total(p.rate(c.COST, scope=scope), *by)}"

@@ -464,6 +464,15 @@ PIPELINE = [
     ),
     Case("TaximeterAgentDroppingSpans", "none", {DROPPED: "0x30"}, "15m", 0),
     Case("TaximeterAgentErrors", "it fails", {ERRORS: "0x5 0+1x20"}, "15m", 1),
+    Case("TaximeterAgentErrors", "it fails once: the series is born at 1", {ERRORS: "_x5 1x20"}, "15m", 1),
+    Case("TaximeterAgentErrors", "it failed once, an hour ago", {ERRORS: "_x5 1x100"}, "70m", 0),
+    Case(
+        "TaximeterAgentErrors",
+        "it fails once in a process that has just started",
+        {ERRORS: "3x40", ERRORS.replace('"a"', '"b"'): "_x60 1x20"},
+        "70m",
+        1,
+    ),
     Case("TaximeterAgentErrors", "it failed yesterday", {ERRORS: "3x200"}, "100m", 0),
 ]
 

@@ -199,6 +199,24 @@ def test_a_route_has_the_limit_of_its_first_entry() -> None:
         assert found.max == limit
 
 
+def test_a_limit_of_one_service_is_that_service_s_alone(tmp_path: Path) -> None:
+    budget = tmp_path / "budget.yaml"
+    budget.write_text(
+        "version: 1\ndefaults: {db_calls: 6, latency_p95: 1s}\n"
+        "routes: [{match: '/rooms*', service: chat, db_calls: 2, latency_p95: 300ms}]\n"
+    )
+    words = ["--budget", str(budget), "--output", str(tmp_path)]
+    assert main(["alerts", "render", *words]) == 0
+    assert main(["dashboards", "render", *words]) == 0
+    wanted = f'{c.JOB}=~"(.*/)?(chat)"'
+    rules = (tmp_path / "alerts.yaml").read_text()
+    assert f'{{{wanted}, {c.ROUTE}=~"/rooms.*"}}[30m]) > 2,' in rules
+    assert f'{{{wanted}, {c.ROUTE}!="", {c.ROUTE}!~"/rooms.*"}}[30m]) > 6,' in rules
+    assert f'{{{wanted.replace("=~", "!~")}, {c.ROUTE}!=""}}[30m]) > 6,' in rules
+    overview = (tmp_path / "taximeter-overview.json").read_text()
+    assert json.dumps(wanted)[1:-1] in overview
+
+
 def test_a_limit_beyond_the_histogram_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     budget = tmp_path / "budget.yaml"
     budget.write_text("version: 1\ndefaults: {latency_p99: 60s}\n")
