@@ -17,6 +17,8 @@ from rich.console import Console
 
 from taximeter_analysis import render
 from taximeter_analysis.model import Report
+from taximeter_analysis.readers.opened import report_from
+from taximeter_analysis.readers.place import EXAMPLES
 from taximeter_analysis.report import SLOW_S, TOP, report
 from taximeter_analysis.sources import add_selection, filters_of
 from taximeter_analysis.store import NoStore, NothingToReport, StoreError, open_store
@@ -48,6 +50,7 @@ examples:
   taximeter report --since 24h --tenant alpenhof --html report.html
   taximeter report --since 7d --markdown BASELINE_METRICS.md --csv baseline.csv
   taximeter report --format json | jq .totals.cost_usd
+  taximeter report --from 'file:telemetry/*.json'   OTLP as the official collector's file exporter writes it
 
 exit code: 0 done, 1 cannot read or write, 2 wrong usage or nothing to report
 """
@@ -63,6 +66,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_selection(parser)
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="SOURCE",
+        help=f"instead of the span store: {EXAMPLES}",
+    )
     parser.add_argument(
         "--slow",
         metavar="DURATION",
@@ -122,8 +131,16 @@ def terminal_console() -> Console:
 def _report(args: argparse.Namespace) -> Report:
     now = time.time()
     filters = filters_of(args, now)
+    if args.source is not None:
+        return report_from(args.source, filters, slow_s=args.slow, top=args.top, now=now, progress=_tell)
     with open_store(args.store) as store:
         return report(store, filters, slow_s=args.slow, top=args.top, now=now)
+
+
+def _tell(text: str) -> None:
+    """Progress, for a person who waits."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text} ", end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _fail(message: str, code: int) -> int:

@@ -80,11 +80,14 @@ def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def from_json(body: bytes, kind: type[Message]) -> bytes:
-    """OTLP/JSON as serialised protobuf; unknown fields are ignored, as OTLP demands."""
+def from_json(body: bytes, kind: type[Message], most: int = _MAX_CONTAINERS) -> bytes:
+    """OTLP/JSON as serialised protobuf; unknown fields are ignored, as OTLP demands.
+
+    ``most`` objects and lists are read: a stranger's body is bounded by default.
+    """
     try:
-        if body.count(b"{") + body.count(b"[") > _MAX_CONTAINERS:
-            raise ValueError(f"it has more than {_MAX_CONTAINERS} objects and lists: send smaller batches")
+        if body.count(b"{") + body.count(b"[") > most:
+            raise ValueError(f"it has more than {most} objects and lists: send smaller batches")
         document = _ids_to_base64(json.loads(body))
         if not isinstance(document, dict):
             raise ValueError(f"it is a {type(document).__name__}, not an object")
