@@ -50,7 +50,7 @@ examples:
   taximeter report --since 24h --tenant alpenhof --html report.html
   taximeter report --since 7d --markdown BASELINE_METRICS.md --csv baseline.csv
   taximeter report --format json | jq .totals.cost_usd
-  taximeter report --from 'file:telemetry/*.json'   OTLP as the official collector's file exporter writes it
+  taximeter report --from 'file:telemetry/*.json'     the official collector's file exporter
 
 exit code: 0 done, 1 cannot read or write, 2 wrong usage or nothing to report
 """
