@@ -11,6 +11,12 @@ HTTP_DURATION_BOUNDS: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75),
     *(1.0, 2.0, 2.5, 5.0, 7.5, 10.0),
 )
+#: Of the request account, in the agent and in the collector.
+DB_CALLS_BOUNDS: Final = (0, 1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200, 500, 1000)
+COST_BOUNDS: Final = (
+    *(0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03),
+    *(0.1, 0.3, 1.0, 3.0, 10.0),
+)
 _MODEL_BOUNDS: Final = (
     *(0.01 * 2**power for power in range(8)),
     2.0,

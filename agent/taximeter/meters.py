@@ -42,9 +42,8 @@ from opentelemetry.util.types import Attributes
 
 from taximeter import account as accounts
 from taximeter import export, guard, hashkey, labels, semconv, settings
+from taximeter.bounds import COST_BOUNDS, DB_CALLS_BOUNDS
 
-DB_CALLS_BOUNDS = (0, 1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200, 500, 1000)
-COST_BOUNDS = (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 WAIT_BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)  # the convention's
 SECONDS_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 2.5, 5.0, 7.5, 10.0, 30.0)
 

@@ -92,6 +92,7 @@ class _Append:
     items: int
     source: str
     within: Callable[[sqlite3.Connection], None] | None
+    again: bool
     done: asyncio.Future[bool]  # True: stored; False: a duplicate
 
 
@@ -171,11 +172,14 @@ class Log:
         items: int,
         source: str,
         within: Callable[[sqlite3.Connection], None] | None = None,
+        *,
+        again: bool = False,
     ) -> bool:
         """Store a request durably; False if it is a duplicate. Raises a retryable :class:`Refusal`.
 
         ``within`` is called with the connection inside the same transaction, in the writer's thread: what
-        it writes is there if and only if the request is. An empty payload stores nothing else.
+        it writes is there if and only if the request is. An empty payload stores nothing else. With
+        ``again`` an equal payload is no duplicate: the caller sees to it by ``within``.
         """
         if self._closed or self._loop is None:
             raise Refusal("stopping", "the collector is stopping", retryable=True)
@@ -198,7 +202,7 @@ class Log:
             )
         self._bytes += len(payload)
         done: asyncio.Future[bool] = self._loop.create_future()
-        self._queue.put(_Append(payload, items, source, within, done))
+        self._queue.put(_Append(payload, items, source, within, again, done))
         return await asyncio.shield(done)
 
     async def move(self, name: str, seq: int) -> None:
@@ -326,12 +330,12 @@ class Log:
             "DO UPDATE SET received_ns=excluded.received_ns WHERE received_ns < ?",
             (digest, now, now - self._window_ns),
         ).rowcount
-        if fresh:
+        if fresh or job.again:
             self._writer.execute(
                 "INSERT INTO requests (received_ns, source, items, payload) VALUES (?, ?, ?, ?)",
                 (now, job.source, job.items, job.payload),
             )
-        return bool(fresh)
+        return bool(fresh or job.again)
 
     def _trim(self, passed: int) -> int:
         first = self._writer.execute("SELECT MIN(seq) FROM requests").fetchone()[0]

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from taximeter_collector.config.loader import CollectorConfig, Component, Pipeline
+from taximeter_collector.connect.connector import Connector
+from taximeter_collector.connect.requests import RequestMetrics
 from taximeter_collector.directory import DataDirectory, data_directory, file_name
 from taximeter_collector.errors import StartError
 from taximeter_collector.export.base import LOCAL_BACKOFF, Backoff, Exporter, Origin
@@ -102,7 +104,11 @@ class Service:
         self._own.read_from(self._gauges)
         self._open_logs()
         for name in dict.fromkeys(name for p in self._config.pipelines for name in p.exporters):
-            self._exporters[name] = make_exporter(self._config, name, self._directory.path, self._own)
+            connector = self._config.connectors.get(name)
+            if connector is not None:
+                self._exporters[name] = RequestMetrics(name, connector.values, self._logs["metrics"])
+            else:
+                self._exporters[name] = make_exporter(self._config, name, self._directory.path, self._own)
         for exporter in self._exporters.values():
             await exporter.start()
         for log in (*self._logs.values(), *self._kept.values()):
@@ -113,7 +119,8 @@ class Service:
         parts: list[TailSamplingStage | Pump] = [*self._stages.values(), *self._pumps]
         self._tasks = [asyncio.create_task(part.run(), name=part.cursor) for part in parts]
         for name in dict.fromkeys(name for p in self._config.pipelines for name in p.receivers):
-            await self._start_receiver(self._config.receivers[name])
+            if name in self._config.receivers:
+                await self._start_receiver(self._config.receivers[name])
         self._ready = True
 
     async def _until_stopped(self) -> None:
@@ -131,6 +138,9 @@ class Service:
         await asyncio.gather(*(receiver.stop() for receiver in self._receivers))
         for stage in self._stages.values():
             stage.drain()
+        # What a connector makes is to be delivered too: those that feed another log end first.
+        first = [pump for pump in self._pumps if isinstance(pump.exporter, Connector)]
+        await drain(first, self._tasks_of(first), _DRAIN_S)
         left = await drain(self._pumps, self._tasks, _DRAIN_S)
         if left:
             _logger.warning(
@@ -143,6 +153,10 @@ class Service:
         for server in self._pages:
             await server.stop()
         self._directory.close()
+
+    def _tasks_of(self, pumps: list[Pump]) -> list[asyncio.Task[None]]:
+        names = {pump.cursor for pump in pumps}
+        return [task for task in self._tasks if task.get_name() in names]
 
     def _open_logs(self) -> None:
         for name in SIGNALS:
@@ -190,7 +204,7 @@ class Service:
     def _pump(self, pipeline: Pipeline, exporter: str) -> Pump:
         log = self._kept.get(pipeline.id, self._logs[pipeline.signal])
         sources = (pipeline.id,) if pipeline.id in self._kept else pipeline.receivers
-        values = self._config.exporters[exporter].values
+        values = self._config.sink(exporter).values
         retry = values.get("retry_on_failure")
         batching = {}
         batch = self._processor(pipeline, "batch")

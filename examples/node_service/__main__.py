@@ -2,8 +2,8 @@
 
 Starts Postgres, the provider's stand-in, a stand-in for PostgREST that counts, the collector with
 ``pricing`` and ``request_account``, and ``app.js`` under OpenTelemetry's own auto-instrumentation.
-Sends so many requests to every route, and compares what the span store says, by route, with what the
-routes are known to do, with ``pg_stat_statements`` and with the provider's ledger.
+Sends so many requests to every route, and compares what the span store and ``/metrics`` say, by route, with
+what the routes are known to do, with ``pg_stat_statements`` and with the provider's ledger.
 
 Needs node and npm; the packages are installed outside the clone, once.
 """
@@ -31,9 +31,11 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
+from examples.demo.figures import Sample, parse_exposition
 from examples.demo.postgres import embedded_postgres, run_directory
 from examples.demo.stack import SERVICE_ROLE, Stack
 from taximeter_cli.supervise import Spec, StartFailed, Supervisor, free_port, port_open
+from taximeter_collector.prometheus import catalogue
 
 HERE = Path(__file__).parent
 ROOMS = 5  # of the hotel: the N+1 sends one statement for each
@@ -114,12 +116,11 @@ def postgrest(counts: Counter[str]) -> Iterator[int]:
 
 @dataclass
 class Ledgers:
-    """What the others counted: Postgres, PostgREST, the provider; and requests that failed."""
+    """What the others counted: Postgres, PostgREST, the provider."""
 
     statements: int
     tables: Counter[str]
     provider: dict[str, Any]
-    failed: int
 
 
 def run(requests: int) -> list[tuple[str, float, float]]:
@@ -156,12 +157,18 @@ def run(requests: int) -> list[tuple[str, float, float]]:
         supervisor.start(Spec("service", argv, env=environment, healthy=port_open(port)))
         failed = _send(f"http://127.0.0.1:{port}", requests)
         supervisor.stop("service")  # its last spans go out
-        found = _stored(stack, requests * len(PATHS))
+        stored = _stored(stack, requests * len(PATHS))
+        shown = _shown(stack, requests * len(PATHS))
         with psycopg.connect(postgres.dsn()) as connection:
             row = connection.execute(_SENT, (SERVICE_ROLE,)).fetchone()
             assert row is not None
         provider = httpx.get(f"http://127.0.0.1:{stack.ports.provider}/ledger").json()
-    return _rows(found, requests, Ledgers(int(row[0]), tables, provider, failed))
+    ledgers = Ledgers(int(row[0]), tables, provider)
+    return [
+        ("failed requests", failed, 0),
+        *_rows("store", stored, requests, ledgers),
+        *_rows("/metrics", shown, requests, ledgers),
+    ]
 
 
 def _send(url: str, requests: int) -> int:
@@ -191,24 +198,54 @@ def _stored(stack: Stack, requests: int) -> dict[str, tuple[Any, ...]]:
         time.sleep(0.5)
 
 
+#: The same columns as metrics. The pages of a scrape have no order, so each is summed by route.
+_METRICS = (
+    catalogue.REQUESTS.count,
+    catalogue.DB_CALLS.sum,
+    catalogue.MODEL_CALLS,
+    catalogue.EMBEDDING_CALLS,
+    catalogue.TOKENS_INPUT,
+    catalogue.TOKENS_OUTPUT,
+    catalogue.COST,
+)
+
+
+def _shown(stack: Stack, requests: int) -> dict[str, tuple[Any, ...]]:
+    """The same from ``/metrics``, as a scrape sees it."""
+    deadline = time.monotonic() + 60
+    while True:
+        samples = parse_exposition(stack.scrape())
+        if sum(s.value for s in samples if s.name == _METRICS[0]) >= requests:
+            stack.drain()
+            samples = parse_exposition(stack.scrape())
+            return {route: tuple(_sum(samples, name, route) for name in _METRICS) for route in TRUTH}
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"fewer than {requests} requests in /metrics after 60 s")
+        time.sleep(0.5)
+
+
+def _sum(samples: list[Sample], name: str, route: str) -> float:
+    return sum(s.value for s in samples if s.name == name and s.labels.get(catalogue.ROUTE) == route)
+
+
 def _rows(
-    found: dict[str, tuple[Any, ...]], requests: int, ledgers: Ledgers
+    where: str, found: dict[str, tuple[Any, ...]], requests: int, ledgers: Ledgers
 ) -> list[tuple[str, float, float]]:
-    rows: list[tuple[str, float, float]] = [("failed requests", ledgers.failed, 0)]
+    rows: list[tuple[str, float, float]] = []
     whats = ("requests", "database calls", "model calls", "embedding calls")
     for route, truth in TRUTH.items():
         for what, got, expected in zip(whats, found.get(route, (0,) * 7), (1, *truth), strict=False):
-            rows.append((f"{route}: {what}", got, expected * requests))
+            rows.append((f"{where}: {route}: {what}", got, expected * requests))
     sql = sum(row[1] for route, row in found.items() if route != "/supabase")
-    rows.append(("statements, by pg_stat_statements", sql, ledgers.statements))
-    rows.append(("PostgREST calls, by PostgREST", found["/supabase"][1], ledgers.tables.total()))
+    rows.append((f"{where}: statements, by pg_stat_statements", sql, ledgers.statements))
+    rows.append((f"{where}: PostgREST calls, by PostgREST", found["/supabase"][1], ledgers.tables.total()))
     for at, what, key in (
         (4, "input tokens", "input_tokens"),
         (5, "output tokens", "output_tokens"),
         (6, "money (USD)", "cost_usd"),
     ):
         ours = sum(row[at] or 0 for row in found.values())
-        rows.append((f"{what}, by the provider", ours, float(ledgers.provider[key])))
+        rows.append((f"{where}: {what}, by the provider", ours, float(ledgers.provider[key])))
     return rows
 
 

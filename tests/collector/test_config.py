@@ -38,7 +38,21 @@ BAD = [
         "processors.transform: the official collector has `transform`",
     ),
     ("extensions: {pprof: {}}", "extensions.pprof: the official collector has `pprof`"),
-    ("connectors: {spanmetrics: {}}", "connectors: the official collector has connectors"),
+    ("connectors: {failover: {}}", "connectors.failover: the official collector has `failover`; Taximeter"),
+    (
+        "{connectors: {request_metrics: }, service: {pipelines: {traces: {exporters: [request_metrics]}}}}",
+        "connectors.request_metrics: is among the exporters of a pipeline, and among the receivers of none",
+    ),
+    (
+        "{connectors: {request_metrics: }, service: {pipelines: {traces: {exporters: [request_metrics]}, "
+        "metrics: {receivers: [request_metrics], exporters: [debug]}}}}",
+        "service.pipelines.traces.exporters: `request_metrics` counts whole traces before any sampling",
+    ),
+    (
+        "{connectors: {request_metrics: }, service: {pipelines: {logs: {receivers: [request_metrics], "
+        "exporters: [debug]}}}}",
+        "service.pipelines.logs.receivers: `request_metrics` makes metrics, not logs",
+    ),
     ("exporter: {}", "exporter: unknown section; did you mean `exporters`?"),
     (
         "exporters: {otlp: {endpoint: 'x:1', keepalive: {}}}",

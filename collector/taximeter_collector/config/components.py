@@ -6,6 +6,7 @@ Where a default differs from the official collector's, the line says why.
 from __future__ import annotations
 
 from taximeter_collector.config.actions import ATTRIBUTES, PRICING, REQUEST_ACCOUNT, RESOURCE
+from taximeter_collector.config.connectors import CONNECTORS
 from taximeter_collector.config.fields import (
     Key,
     Section,
@@ -242,4 +243,5 @@ KINDS: dict[str, dict[str, Section]] = {
     "processors": PROCESSORS,
     "exporters": EXPORTERS,
     "extensions": EXTENSIONS,
+    "connectors": CONNECTORS,
 }

@@ -23,13 +23,14 @@ from taximeter_collector.config.components import (
     KINDS,
     REQUIRED,
 )
+from taximeter_collector.config.connectors import CONNECTOR_SIGNALS
 from taximeter_collector.config.fields import Expanded, Notes, nearest, read_section, wrong
 from taximeter_collector.config.official import OFFICIAL
 from taximeter_collector.config.service import TELEMETRY, Telemetry, read_telemetry
 from taximeter_collector.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\$|\$\{([^}]*)\}")
-_TOP = ("receivers", "processors", "exporters", "extensions", "service")
+_TOP = ("receivers", "processors", "exporters", "connectors", "extensions", "service")
 _PIPELINE = ("receivers", "processors", "exporters")
 _SIGNALS = ("traces", "metrics", "logs")
 
@@ -45,7 +46,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """``service.pipelines.<id>``, its parts by id, in order."""
+    """``service.pipelines.<id>``, its parts by id, in order; a connector is an exporter and a receiver."""
 
     id: str
     signal: str
@@ -62,10 +63,15 @@ class CollectorConfig:
     processors: dict[str, Component]
     exporters: dict[str, Component]
     extensions: dict[str, Component]
+    connectors: dict[str, Component]
     active_extensions: tuple[str, ...]
     pipelines: tuple[Pipeline, ...]
     telemetry: Telemetry
     notes: list[str] = field(default_factory=list)
+
+    def sink(self, name: str) -> Component:
+        """What stands at the end of a pipeline: an exporter or a connector."""
+        return self.exporters.get(name) or self.connectors[name]
 
     def extension(self, kind: str) -> Component | None:
         """The active extension of a type."""
@@ -86,8 +92,6 @@ def load(paths: Sequence[Path], environment: Mapping[str, str] = os.environ) -> 
 def parse(document: Mapping[str, Any]) -> CollectorConfig:
     """Check an already expanded document."""
     for key in document:
-        if key == "connectors":
-            raise ConfigError("connectors: the official collector has connectors; Taximeter does not (yet)")
         if key not in _TOP:
             raise ConfigError(f"{key}: unknown section; {nearest(str(key), _TOP)}")
     notes = Notes()
@@ -108,6 +112,7 @@ def parse(document: Mapping[str, Any]) -> CollectorConfig:
         parts["processors"],
         parts["exporters"],
         parts["extensions"],
+        parts["connectors"],
         active,
         pipelines,
         telemetry,
@@ -263,6 +268,11 @@ def _check(type_: str, values: dict[str, Any], path: str) -> None:
 def _pipelines(section: Any, parts: dict[str, dict[str, Component]]) -> tuple[Pipeline, ...]:
     if not isinstance(section, dict) or not section:
         raise ConfigError("service.pipelines: missing; name at least one of traces, metrics, logs")
+    connectors = parts["connectors"]
+    for kind in ("receivers", "exporters"):
+        for name in connectors.keys() & parts[kind].keys():
+            raise ConfigError(f"connectors.{name}: {kind}.{name} has the same name: add /2 to one of them")
+    ends = {kind: {**parts[kind], **(connectors if kind != "processors" else {})} for kind in _PIPELINE}
     result = []
     for name, value in section.items():
         path = f"service.pipelines.{name}"
@@ -275,19 +285,48 @@ def _pipelines(section: Any, parts: dict[str, dict[str, Component]]) -> tuple[Pi
         for key in value:
             if key not in _PIPELINE:
                 raise ConfigError(f"{path}.{key}: unknown key; {nearest(str(key), _PIPELINE)}")
-        found = {
-            kind: _references(f"{path}.{kind}", value.get(kind) or [], kind, parts) for kind in _PIPELINE
-        }
+        found = {kind: _references(f"{path}.{kind}", value.get(kind) or [], kind, ends) for kind in _PIPELINE}
         for kind in ("receivers", "exporters"):
             if not found[kind]:
                 raise ConfigError(f"{path}.{kind}: name at least one")
         _check_processors(path, signal, [parts["processors"][name].type for name in found["processors"]])
         for exporter in found["exporters"]:
-            takes = EXPORTER_SIGNALS.get(parts["exporters"][exporter].type, _SIGNALS)
+            kind = ends["exporters"][exporter].type
+            takes = (
+                CONNECTOR_SIGNALS[kind][0] if exporter in connectors else EXPORTER_SIGNALS.get(kind, _SIGNALS)
+            )
             if signal not in takes:
                 raise ConfigError(f"{path}.exporters: `{exporter}` takes {', '.join(takes)}, not {signal}")
         result.append(Pipeline(str(name), signal, *(tuple(found[kind]) for kind in _PIPELINE)))
+    _check_connectors(result, parts)
     return tuple(result)
+
+
+def _check_connectors(pipelines: list[Pipeline], parts: dict[str, dict[str, Component]]) -> None:
+    for name, connector in parts["connectors"].items():
+        _, makes = CONNECTOR_SIGNALS[connector.type]
+        into = [p for p in pipelines if name in p.receivers]
+        out_of = [p for p in pipelines if name in p.exporters]
+        for pipeline in into:
+            if pipeline.signal not in makes:
+                raise ConfigError(
+                    f"service.pipelines.{pipeline.id}.receivers: `{name}` makes {', '.join(makes)}, "
+                    f"not {pipeline.signal}"
+                )
+        if bool(into) != bool(out_of):
+            role, other = ("receivers", "exporters") if into else ("exporters", "receivers")
+            raise ConfigError(
+                f"connectors.{name}: is among the {role} of a pipeline, and among the {other} of none"
+            )
+        if connector.type == "request_metrics":
+            for pipeline in out_of:
+                kinds = [parts["processors"][p].type for p in pipeline.processors]
+                if "request_account" not in kinds or "tail_sampling" in kinds:
+                    raise ConfigError(
+                        f"service.pipelines.{pipeline.id}.exporters: `{name}` counts whole traces before any "
+                        "sampling: it needs `request_account` among the processors, and no `tail_sampling` "
+                        "(which can have a pipeline of its own)"
+                    )
 
 
 def _check_processors(path: str, signal: str, kinds: list[str]) -> None:
@@ -313,6 +352,7 @@ def _references(path: str, value: Any, kind: str, parts: dict[str, dict[str, Com
 def _note_unused(config: CollectorConfig) -> None:
     used = {(kind, name) for p in config.pipelines for kind in _PIPELINE for name in getattr(p, kind)}
     used |= {("extensions", name) for name in config.active_extensions}
+    used |= {("connectors", name) for p in config.pipelines for name in p.exporters}
     for kind in KINDS:
         for name in getattr(config, kind):
             if (kind, name) not in used:

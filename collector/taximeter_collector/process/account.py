@@ -14,14 +14,14 @@ Counted once, though several spans tell of it:
   call, named by table or function; its span gets ``db.query.summary``;
 * in a trace with one server span, a span whose parent never came is that request's.
 
-Pure: a function from spans to spans.
+Pure: functions of one trace's spans.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,13 +65,40 @@ class _Sums:
     cost: float = 0.0
     unpriced: int = 0
     statements: set[str] = field(default_factory=set)
+    money: dict[tuple[str, str, str], float] = field(default_factory=dict)  # provider, model, operation
+    reasons: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # provider, model, why no price
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One server span of a service without the agent, and whom its model calls paid."""
+
+    span: Any
+    about: Mapping[str, Any]
+    resource: bytes  # serialised
+    money: Mapping[tuple[str, str, str], float]  # by provider, model, operation: USD
+    unpriced: Mapping[tuple[str, str, str], int]  # by provider, model, reason: calls
+
+
+def requests(parts: list[RawSpan]) -> Iterator[Request]:
+    """The requests of one trace, from spans that :func:`annotate` has seen."""
+    for node, sums in _accounts(parts)[1]:
+        yield Request(node.span, node.about, node.raw.resource.resource, sums.money, sums.reasons)
 
 
 def annotate(parts: list[RawSpan]) -> list[RawSpan]:
     """The same spans, server spans with their account, PostgREST calls with their summary."""
+    nodes, accounts = _accounts(parts)
+    for node, sums in accounts:
+        if semconv.REQUEST_DB_CALLS not in node.about:
+            node.extra |= _attributes(sums)
+    changed = {id(node.raw): _extended(node) for node in nodes if node.extra}
+    return [changed.get(id(part), part) for part in parts]
+
+
+def _accounts(parts: list[RawSpan]) -> tuple[list[_Node], list[tuple[_Node, _Sums]]]:
+    """All spans of services without the agent, and the server spans among them with their sums."""
     foreign = [part for part in parts if not all(mark in part.resource.resource for mark in _OURS)]
-    if not foreign:
-        return parts
     nodes: dict[bytes, _Node] = {}
     children: dict[bytes, list[_Node]] = defaultdict(list)
     for part in foreign:
@@ -85,13 +112,12 @@ def annotate(parts: list[RawSpan]) -> list[RawSpan]:
         lost = [i for i in children if i and i not in nodes and i != servers[0].span.parent_span_id]
         for parent in lost:
             children[servers[0].span.span_id] += children.pop(parent)
+    accounts = []
     for node in servers:
-        if semconv.REQUEST_DB_CALLS not in node.about:
-            sums = _Sums()
-            _add(children[node.span.span_id], children, sums)
-            node.extra |= _attributes(sums)
-    changed = {id(node.raw): _extended(node) for node in nodes.values() if node.extra}
-    return [changed.get(id(part), part) for part in parts]
+        sums = _Sums()
+        _add(children[node.span.span_id], children, sums)
+        accounts.append((node, sums))
+    return list(nodes.values()), accounts
 
 
 def _add(below: Iterable[_Node], children: Mapping[bytes, list[_Node]], sums: _Sums) -> None:
@@ -110,7 +136,9 @@ def _add(below: Iterable[_Node], children: Mapping[bytes, list[_Node]], sums: _S
 def _database(node: _Node, sums: _Sums) -> bool:
     about = node.about
     system = about.get(semconv.DB_SYSTEM_NAME) or about.get("db.system")
-    statement = about.get(semconv.DB_QUERY_TEXT) or about.get("db.statement")
+    statement = (
+        about.get(semconv.DB_QUERY_TEXT) or about.get("db.statement") or about.get(semconv.DB_QUERY_SUMMARY)
+    )
     if system and system not in ("redis", "memcached"):
         if not statement and _NO_STATEMENT.search(node.span.name):
             return False
@@ -161,10 +189,15 @@ def _model(node: _Node, sums: _Sums) -> bool:
         sums.tokens_cached += call.usage.cache_read
     added = node.about.get(semconv.COLLECTOR_COST_AMOUNT)
     cost = call.cost if call.cost is not None else added
+    provider, model = call.provider, call.models[1] or call.models[0] or "unknown"
     if isinstance(cost, int | float):
         sums.cost += cost
+        payer = (provider, model, call.operation)
+        sums.money[payer] = sums.money.get(payer, 0.0) + cost
     elif call.usage is not None or node.span.status.code != 2:
         sums.unpriced += 1
+        reason = node.about.get(semconv.COLLECTOR_COST_UNPRICED)
+        sums.reasons[provider, model, str(reason or "no_price")] += 1
     return True
 
 

@@ -144,7 +144,7 @@ class Sampler:
         facts = self._open.get(raw.trace_id)
         head = Head.FromString(raw.span)
         if facts is None:
-            facts = self._open[raw.trace_id] = Facts(row.received_ns, weight=_weight(head.trace_state))
+            facts = self._open[raw.trace_id] = Facts(row.received_ns, weight=adjusted_count(head.trace_state))
         if not facts.seqs or facts.seqs[-1] != row.seq:
             facts.seqs.append(row.seq)
         facts.spans += 1
@@ -187,7 +187,7 @@ def verdict(
     return False, "no policy", 1.0
 
 
-def _weight(trace_state: str) -> float:
+def adjusted_count(trace_state: str) -> float:
     """What an upstream sampler says in W3C tracestate, ``ot=th:<rejection threshold, hex>``: 1 / its rate."""
     if "ot=" not in trace_state:
         return 1.0
