@@ -34,6 +34,11 @@ COMMANDS = {
         "collector",
         "run or validate the collector (official OpenTelemetry Collector YAML)",
     ),
+    "advise": Command(
+        "taximeter_analysis.advise.command",
+        "analysis",
+        "what could be saved in time, calls and money, predicted with bounds: from the span store",
+    ),
     "budget": Command(
         "taximeter_analysis.budget.command",
         "analysis",
@@ -94,6 +99,7 @@ examples:
   taximeter prices gpt-4o-mini                        which rates apply, and since when
   taximeter collector run --config collector.yaml     receive, store and forward telemetry
   taximeter report --store ./spans --html report.html what it costs, and where
+  taximeter advise --store ./spans                    what could be saved, and how much
 """
 
 

@@ -1,0 +1,216 @@
+"""Calls made one after the other of which none needs another's answer: they could run at once.
+
+Two calls are taken for independent only where nothing speaks against it in any trace of the route:
+
+* no value that the earlier one returned, and that was not known before it, is a parameter of the later;
+* a later parameter of unknown origin is no function of what the earlier one returned (the same
+  answer has been followed by different parameters);
+* neither writes or locks, and nothing that does lies between them, nor a model call or a call to another
+  service (what those answer is not known); a database call never passes an embedding;
+* the earlier one is no *guard*: a statement with which several routes begin (who asks, and may they?),
+  one that returns nothing but what it was given, or one after whose empty answer the later never comes.
+
+One counter-example drops the pair. Each trace is timed again by itself; means are never subtracted.
+Needs ``TAXIMETER_EVIDENCE_VALUES``: without single values nothing is advised.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from taximeter_analysis.advise.material import Call, Material, Request
+from taximeter_analysis.advise.model import Estimate, Finding, shares
+from taximeter_analysis.render.units import percent, seconds
+
+_MIN_REQUESTS = 5
+_MIN_SHARE = 0.05  # of the route's time
+_MIN_S = 0.001  # a request
+_LOOP = 3
+Pair = tuple[str, str]
+
+
+def find(material: Material) -> Iterator[Finding]:
+    """One finding per route whose calls could overlap."""
+    if not any(call.given is not None for _, call in material.calls("db")):
+        return  # single values are not recorded
+    cap = max(len(call.returned or ()) for _, call in material.calls("db"))
+    guards = _openings(material)
+    for (service, label), requests in material.by_route.items():
+        if len(requests) >= _MIN_REQUESTS:
+            found = _route(material, service, label, requests, guards=guards, cap=cap)
+            if found:
+                yield found
+
+
+def _openings(material: Material) -> set[str]:
+    """Statements with which requests of several routes begin."""
+    routes: dict[str, set[str]] = defaultdict(set)
+    for request in material.requests:
+        first = next(iter(request.calls), None)
+        if first and first.family == "db":
+            routes[name(first)].add(request.label)
+    return {statement for statement, labels in routes.items() if len(labels) > 1}
+
+
+def name(call: Call) -> str:
+    """What a call is, for comparing it over requests."""
+    return call.statement or f"embedding {call.model}"
+
+
+def segments(request: Request, guards: set[str]) -> list[list[Call]]:
+    """Runs of calls between which nothing forbids to change the order."""
+    found: list[list[Call]] = [[]]
+    for call in request.calls:
+        free = not call.failed and (call.reads or call.family == "embedding")
+        if not free or name(call) in guards:
+            found.append([])
+        else:
+            found[-1].append(call)
+    # A loop over rows is another matter (N+1): asking all at once is no remedy for it.
+    once = [[c for c in each if sum(name(c) == name(d) for d in each) < _LOOP] for each in found]
+    return [segment for segment in once if len(segment) > 1]
+
+
+@dataclass
+class _Evidence:
+    """What all traces say of a pair (earlier, later)."""
+
+    times: int = 0
+    fed: int = 0
+    values: list[frozenset[str]] = field(default_factory=list)  # that fed it
+    by_answer: dict[frozenset[str], set[frozenset[str]]] = field(default_factory=lambda: defaultdict(set))
+    unexplained: bool = False
+    empty: int = 0  # the earlier one returned nothing, and the later came all the same
+    check: int = 0  # the earlier one returned only what it was given
+    cut: bool = False  # more was returned than recorded, and a parameter's origin is unknown
+
+
+def _route(
+    material: Material,
+    service: str | None,
+    label: str,
+    requests: list[Request],
+    *,
+    guards: set[str],
+    cap: int,
+) -> Finding | None:
+    pairs: dict[Pair, _Evidence] = defaultdict(_Evidence)
+    ended_empty: set[str] = set()
+    for request in requests:
+        for segment in segments(request, guards):
+            _observe(request, segment, pairs, cap)
+        last = request.calls[-1] if request.calls else None
+        if last and last.reads and not last.rows:
+            ended_empty.add(name(last))
+    bound = {pair for pair, seen in pairs.items() if not _independent(pair, seen, ended_empty)}
+    saved = Estimate(0, 0, 0)
+    whole = 0.0
+    tenants: dict[str | None, float] = defaultdict(float)
+    together: dict[tuple[str, ...], int] = defaultdict(int)
+    examples: list[tuple[float, Request]] = []
+    codes = ""
+    for request in requests:
+        whole += request.duration_ns / 1e9
+        gain = 0.0
+        for segment in segments(request, guards):
+            one, group = _retime(segment, bound)
+            if one.value <= 0:
+                continue
+            saved, gain = saved + one, gain + one.value
+            together[group] += 1
+            codes = codes or material.place(segment[0])
+        if gain:
+            tenants[request.tenant] += gain
+            examples.append((gain, request))
+    if len(examples) < _MIN_REQUESTS or saved.value < max(_MIN_SHARE * whole, _MIN_S * len(examples)):
+        return None
+    examples.sort(key=lambda each: -each[0])
+    statements = max(together, key=lambda group: together[group])
+    return Finding(
+        kind="parallel",
+        service=service,
+        route=label,
+        title=f"{len(statements)} calls wait for each other without need",
+        what=f"in {len(examples)} of {len(requests)} requests; {seconds(saved.value / len(examples))} a "
+        f"request, "
+        f"{percent(saved.value / whole)} of the route's time",
+        remedy="Start them together (`asyncio.gather`, or threads), each on a connection of its own; "
+        "mind that the pool must have that many more.",
+        assumption="no value that one returns reaches another by a way that traces do not show, and the "
+        "database "
+        "serves them at once as fast as in turn; each trace timed again by itself",
+        requests=len(examples),
+        savings={"duration_s": saved},
+        traces=tuple(request.trace for _, request in examples[:3]),
+        statements=statements,
+        code=codes,
+        tenants=shares(tenants),
+    )
+
+
+def _observe(request: Request, segment: list[Call], pairs: dict[Pair, _Evidence], cap: int) -> None:
+    known: set[str] = set()
+    for call in request.calls:
+        if call.start_ns >= segment[0].start_ns:
+            break
+        known |= set(call.given or ()) | set(call.returned or ())
+    for at, earlier in enumerate(segment):
+        given, returned = set(_given(earlier)), frozenset(earlier.returned or ())
+        before = known | given
+        for later in segment[at + 1 :]:
+            seen = pairs[name(earlier), name(later)]
+            seen.times += 1
+            new = frozenset(_given(later)) - before
+            if fed := new & returned:
+                seen.fed += 1
+                seen.values.append(fed)
+            seen.by_answer[returned].add(new - returned)
+            seen.unexplained |= bool(new - returned)
+            seen.cut |= bool(new) and len(returned) >= cap > 0 and (earlier.rows or 0) > 1
+            seen.empty += not earlier.rows and earlier.family == "db"
+            seen.check += bool(returned) and returned <= given
+        known = before | returned
+
+
+def _given(call: Call) -> tuple[str, ...]:
+    return call.exact + call.normalised if call.family == "embedding" else call.given or ()
+
+
+def _independent(pair: Pair, seen: _Evidence, ended_empty: set[str]) -> bool:
+    """Whether nothing in any trace speaks against running the two at once."""
+    earlier, _ = pair
+    if earlier.startswith("embedding ") or seen.cut or seen.check:
+        return False
+    if earlier in ended_empty and not seen.empty:
+        return False  # after an empty answer the request ended: a guard
+    if seen.fed:
+        return False
+    if not seen.unexplained or len(seen.by_answer) <= 1:
+        return True
+    # Parameters of unknown origin: a function of the answer would give the same for the same answer.
+    return any(len(followed) > 1 for followed in seen.by_answer.values())
+
+
+def _retime(segment: list[Call], bound: set[Pair]) -> tuple[Estimate, tuple[str, ...]]:
+    """What the segment saves when each call starts as soon as those that it needs have ended."""
+    ends: list[int] = []
+    free: list[str] = []
+    for at, call in enumerate(segment):
+        needs = [ends[i] for i in range(at) if (name(segment[i]), name(call)) in bound]
+        ends.append(max(needs, default=0) + call.duration_ns)
+        if at and len(needs) < at:
+            free.append(name(call))
+            free.append(
+                next(name(segment[i]) for i in range(at) if (name(segment[i]), name(call)) not in bound)
+            )
+    busy = 0
+    reach = 0
+    for call in segment:  # calls that overlap already save nothing
+        busy += max(0, call.end_ns - max(call.start_ns, reach))
+        reach = max(reach, call.end_ns)
+    saved = max(0, busy - max(ends)) / 1e9
+    between = max(0, reach - segment[0].start_ns - busy) / 1e9
+    names = tuple(dict.fromkeys(name(call) for call in segment if name(call) in free))
+    return Estimate(saved, saved * 0.6, saved * 1.1 + between * 0.7), names
