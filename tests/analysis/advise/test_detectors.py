@@ -71,7 +71,7 @@ def test_an_n_plus_one_is_found_with_its_place_and_saving(tmp_path: Path) -> Non
     calls = finding.savings["db_calls"]
     assert (calls.low, calls.value, calls.high) == (100, 120, 120)  # batched, or joined to the list
     assert finding.savings["duration_s"].holds(20 * 0.026)  # its six calls and what waited for each
-    assert finding.tenants == {"a": 0.75, "b": 0.25}
+    assert finding.tenants == pytest.approx({"a": 0.75, "b": 0.25})
 
 
 def test_the_same_parameters_are_redundant_and_no_n_plus_one(tmp_path: Path) -> None:
