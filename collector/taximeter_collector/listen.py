@@ -10,10 +10,13 @@ import asyncio
 import contextlib
 import errno
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from taximeter_collector.errors import StartError
 
@@ -59,14 +62,98 @@ class _Server(uvicorn.Server):
         yield
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What one listener grants strangers. ``refused`` is told why a connection was closed."""
+
+    connections: int = 1000
+    header_s: float = 60.0  # 0: no limit, here and below
+    read_s: float = 60.0
+    idle_s: float = 75.0  # senders come every few seconds: do not close under their hands
+    refused: Callable[[str], None] = lambda reason: None
+
+
+_MAX_HEADER_BYTES = 64 << 10
+
+
+def _bounded(bounds: Bounds) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol with deadlines for a request's arrival: it has one for idle connections only."""
+
+    class Protocol(HttpToolsProtocol):
+        _deadline: asyncio.TimerHandle | None = None
+        _in_header = True
+        _header_bytes = 0
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            if len(self.connections) >= bounds.connections:
+                transport.abort()
+                bounds.refused("connections")
+                self.transport = transport
+                return
+            super().connection_made(transport)
+            self._expect(bounds.header_s)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._expect(0)
+            if self.flow is not None:
+                super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self.flow is None or self.transport.is_closing():
+                return
+            if self._in_header:
+                self._header_bytes += len(data)
+            super().data_received(data)
+            if self._in_header and self._header_bytes > _MAX_HEADER_BYTES:
+                self._close("header_size")
+
+        def on_message_begin(self) -> None:
+            self._in_header, self._header_bytes = True, 0
+            self._expect(bounds.header_s)
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            self._in_header = False
+            self._expect(bounds.read_s)
+            super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            self._expect(0)
+            super().on_message_complete()
+
+        def _expect(self, seconds: float) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+            if seconds:
+                self._deadline = self.loop.call_later(seconds, self._close, "slow")
+
+        def _close(self, reason: str) -> None:
+            self._deadline = None
+            if not self.transport.is_closing():
+                bounds.refused(reason)
+                self.transport.abort()
+
+    return Protocol
+
+
 class HttpServer:
     """One ASGI application on one bound socket."""
 
-    def __init__(self, app: App, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        app: App,
+        listener: socket.socket,
+        *,
+        tls: ssl.SSLContext | None = None,
+        bounds: Bounds = Bounds(),
+    ) -> None:
         self._socket = listener
         config = uvicorn.Config(
             app,
             interface="asgi3",
+            http=_bounded(bounds),
+            ws="none",
             proxy_headers=False,
             lifespan="off",
             log_config=None,
@@ -74,8 +161,9 @@ class HttpServer:
             access_log=False,
             server_header=False,
             date_header=False,
-            timeout_keep_alive=75,  # senders come every few seconds: do not close under their hands
+            timeout_keep_alive=int(bounds.idle_s) or 86400,
             timeout_graceful_shutdown=3,
+            ssl_context_factory=(lambda config, default: tls) if tls else None,
         )
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None

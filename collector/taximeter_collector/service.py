@@ -15,9 +15,11 @@ import resource
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from taximeter_collector.auth import make_authenticator
 from taximeter_collector.config.loader import CollectorConfig, Component, Pipeline
 from taximeter_collector.connect.connector import Connector
 from taximeter_collector.connect.requests import RequestMetrics
@@ -27,7 +29,7 @@ from taximeter_collector.export.base import LOCAL_BACKOFF, Backoff, Exporter, Or
 from taximeter_collector.export.dead_letters import DeadLetters
 from taximeter_collector.export.make import make_exporter
 from taximeter_collector.export.pump import Pump, cursor_name, drain
-from taximeter_collector.listen import HttpServer, Scope, bind, page
+from taximeter_collector.listen import Bounds, HttpServer, Scope, bind, page
 from taximeter_collector.log import Log
 from taximeter_collector.memory import MemoryLimiter, resident_bytes
 from taximeter_collector.own_metrics import OwnMetrics
@@ -39,9 +41,10 @@ from taximeter_collector.process.tail_sampling import build as build_sampler
 from taximeter_collector.process.tail_sampling import gather_all
 from taximeter_collector.prometheus.expose import PLAIN
 from taximeter_collector.receive.grpc import GrpcReceiver
-from taximeter_collector.receive.http import otlp_http
+from taximeter_collector.receive.http import guarded, otlp_http
 from taximeter_collector.receive.intake import Intake
 from taximeter_collector.signals import SIGNALS, Signal
+from taximeter_collector.tls import server_context
 
 _DRAIN_S = 10.0
 _logger = logging.getLogger(__name__)
@@ -253,16 +256,33 @@ class Service:
         path = f"receivers.{component.id}.protocols"
         grpc, http = (component.values["protocols"][key] for key in ("grpc", "http"))
         if grpc:
-            where = f"{path}.grpc.endpoint"
-            server = GrpcReceiver(intake, grpc["endpoint"], grpc["max_recv_msg_size_mib"], where)
+            authenticator = make_authenticator(self._config, grpc)
+            server = GrpcReceiver(intake, grpc, f"{path}.grpc", authenticator)
             self._receivers.append(server)
             await server.start()
         if http:
             paths: dict[str, Signal] = {http[f"{s.name}_url_path"]: s for s in intake.signals}
+            authenticator = make_authenticator(self._config, http)
             app = otlp_http(intake, paths, http["max_request_body_size"])
-            listener = HttpServer(app, bind(http["endpoint"], f"{path}.http.endpoint"))
+            if authenticator is not None:
+                app = guarded(app, authenticator, intake)
+            context = server_context(http["tls"], f"{path}.http.tls") if http["tls"] else None
+            socket = bind(http["endpoint"], f"{path}.http.endpoint")
+            listener = HttpServer(app, socket, tls=context, bounds=self._bounds(component.id, http))
             self._receivers.append(listener)
             await listener.start()
+
+    def _bounds(self, receiver: str, http: Mapping[str, Any]) -> Bounds:
+        def refused(reason: str) -> None:
+            self._own.add("taximeter_collector_refused_connections", receiver=receiver, reason=reason)
+
+        return Bounds(
+            http["max_connections"],
+            http["read_header_timeout"],
+            http["read_timeout"],
+            http["idle_timeout"],
+            refused,
+        )
 
     async def _page(
         self, endpoint: str, where: str, path: str, render: Callable[[Scope], tuple[int, str, str]]

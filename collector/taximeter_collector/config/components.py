@@ -21,22 +21,9 @@ from taximeter_collector.config.fields import (
     whole,
 )
 from taximeter_collector.config.sampling import TAIL_SAMPLING
+from taximeter_collector.config.security import AUTH, BASIC, BEARER, TLS_CLIENT, TLS_SERVER
 
 _LOG_IS_QUEUE = "the durable log with one cursor per exporter takes the sending queue's place"
-
-_TLS = Section(
-    {
-        "insecure": Key(boolean, False),
-        "ca_file": Key(text),
-        "cert_file": Key(text),
-        "key_file": Key(text),
-        "server_name_override": Key(text),
-    },
-    official=(
-        "insecure_skip_verify", "ca_pem", "cert_pem", "key_pem", "min_version", "max_version",
-        "cipher_suites", "reload_interval", "include_system_ca_certs_pool", "curve_preferences", "tpm",
-    ),
-)  # fmt: skip
 
 _RETRY = Section(
     {
@@ -62,7 +49,7 @@ _QUEUE = Section(
 )  # fmt: skip
 
 _CLIENT_OFFICIAL = (
-    "auth", "balancer_name", "keepalive", "read_buffer_size", "write_buffer_size", "wait_for_ready",
+    "balancer_name", "keepalive", "read_buffer_size", "write_buffer_size", "wait_for_ready",
     "authority", "middlewares", "max_conns_per_host", "max_idle_conns", "max_idle_conns_per_host",
     "idle_conn_timeout", "disable_keep_alives", "http2_read_idle_timeout", "http2_ping_timeout",
     "cookies", "force_attempt_http2", "proxy_url", "compression_params", "user_agent",
@@ -71,7 +58,8 @@ _CLIENT_OFFICIAL = (
 _OTLP_GRPC = Section(
     {
         "endpoint": Key(text),
-        "tls": _TLS,
+        "tls": TLS_CLIENT,
+        "auth": AUTH,
         "headers": Key(text_map, {}),
         "compression": Key(one_of("gzip", "none"), "gzip"),
         "timeout": Key(duration, 5.0),
@@ -87,7 +75,8 @@ _OTLP_HTTP = Section(
         "traces_endpoint": Key(text),
         "metrics_endpoint": Key(text),
         "logs_endpoint": Key(text),
-        "tls": _TLS,
+        "tls": TLS_CLIENT,
+        "auth": AUTH,
         "headers": Key(text_map, {}),
         "compression": Key(one_of("gzip", "none"), "gzip"),
         "encoding": Key(one_of("proto"), "proto"),
@@ -107,10 +96,14 @@ RECEIVERS: dict[str, Section] = {
                         {
                             "endpoint": Key(endpoint, "localhost:4317"),
                             "max_recv_msg_size_mib": Key(whole, 4),
+                            "max_concurrent_streams": Key(whole, 100),  # official: no limit
+                            "tls": TLS_SERVER,
+                            "auth": AUTH,
+                            "max_connections": Key(whole, 1000),  # Taximeter's own
                         },
                         official=(
-                            "transport", "tls", "max_concurrent_streams", "read_buffer_size",
-                            "write_buffer_size", "keepalive", "auth", "include_metadata", "middlewares",
+                            "transport", "read_buffer_size", "write_buffer_size", "keepalive",
+                            "include_metadata", "middlewares",
                         ),
                         optional=True,
                     ),
@@ -121,12 +114,17 @@ RECEIVERS: dict[str, Section] = {
                             "traces_url_path": Key(text, "/v1/traces"),
                             "metrics_url_path": Key(text, "/v1/metrics"),
                             "logs_url_path": Key(text, "/v1/logs"),
+                            "tls": TLS_SERVER,
+                            "auth": AUTH,
+                            "read_header_timeout": Key(duration, 60.0),
+                            "read_timeout": Key(duration, 60.0),  # official: 0, no limit
+                            "idle_timeout": Key(duration, 75.0),  # official: 60s; senders come every minute
+                            "max_connections": Key(whole, 1000),  # Taximeter's own
                         },
                         official=(
-                            "tls", "cors", "auth", "include_metadata", "response_headers", "transport",
-                            "compression_algorithms", "read_timeout", "read_header_timeout",
-                            "write_timeout", "idle_timeout", "keep_alives_enabled", "middlewares",
-                            "profiles_url_path",
+                            "cors", "include_metadata", "response_headers", "transport",
+                            "compression_algorithms", "write_timeout", "keep_alives_enabled",
+                            "middlewares", "profiles_url_path",
                         ),
                         optional=True,
                     ),
@@ -205,6 +203,8 @@ EXPORTERS: dict[str, Section] = {
 }  # fmt: skip
 
 EXTENSIONS: dict[str, Section] = {
+    "basicauth": BASIC,
+    "bearertokenauth": BEARER,
     "file_storage": Section(
         {
             "directory": Key(text),
@@ -223,7 +223,10 @@ EXTENSIONS: dict[str, Section] = {
 }  # fmt: skip
 
 #: Older names that the official collector still accepts.
-ALIASES = {"otlp": "otlp_grpc", "otlphttp": "otlp_http"}  # of exporters
+ALIASES = {
+    "exporters": {"otlp": "otlp_grpc", "otlphttp": "otlp_http"},
+    "extensions": {"basic_auth": "basicauth", "bearer_token_auth": "bearertokenauth"},
+}
 
 #: Which signals an exporter takes; absent: all.
 EXPORTER_SIGNALS = {"prometheus": ("metrics",), "span_store": ("traces",)}

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from taximeter_collector.config import security
 from taximeter_collector.config.components import (
     ALIASES,
     EXPORTER_SIGNALS,
@@ -118,6 +119,7 @@ def parse(document: Mapping[str, Any]) -> CollectorConfig:
         telemetry,
         notes.lines,
     )
+    security.check(config)
     _note_unused(config)
     return config
 
@@ -213,7 +215,8 @@ def _components(kind: str, section: Any, notes: Notes) -> dict[str, Component]:
     for name, value in section.items():
         path = f"{kind}.{name}"
         written = str(name).partition("/")[0]
-        type_ = ALIASES.get(written, written) if kind == "exporters" else written
+        aliases = ALIASES.get(kind, {})
+        type_ = aliases.get(written, written)
         if type_ not in known:
             if written in OFFICIAL[kind]:
                 raise ConfigError(
@@ -223,7 +226,6 @@ def _components(kind: str, section: Any, notes: Notes) -> dict[str, Component]:
             for other, others in KINDS.items():
                 if type_ in others and other != kind:
                     raise ConfigError(f"{path}: `{written}` is not one of the {kind} but of the {other}")
-            aliases = ALIASES if kind == "exporters" else {}
             raise ConfigError(f"{path}: unknown component; {nearest(written, {*known, *aliases})}")
         values = read_section(known[type_], value, path, notes)
         for key in REQUIRED.get(type_, ()):
@@ -236,6 +238,7 @@ def _components(kind: str, section: Any, notes: Notes) -> dict[str, Component]:
 
 def _check(type_: str, values: dict[str, Any], path: str) -> None:
     """What needs more than one key to be seen."""
+    security.check_extension(type_, values, path)
     if type_ == "otlp" and not any(values["protocols"].values()):
         raise ConfigError(f"{path}.protocols: name at least one of `grpc`, `http`")
     if type_ == "otlp_http":

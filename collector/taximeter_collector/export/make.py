@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from taximeter_collector.auth import make_authenticator
 from taximeter_collector.config.loader import CollectorConfig
 from taximeter_collector.directory import state_file
 from taximeter_collector.export.base import Exporter
@@ -19,11 +20,11 @@ def make_exporter(config: CollectorConfig, name: str, directory: Path, own: OwnM
         case "otlp_grpc":
             from taximeter_collector.export.otlp_grpc import OtlpGrpcExporter  # noqa: PLC0415
 
-            return OtlpGrpcExporter(name, values)
+            return OtlpGrpcExporter(name, values, make_authenticator(config, values))
         case "otlp_http":
             from taximeter_collector.export.otlp_http import OtlpHttpExporter  # noqa: PLC0415
 
-            return OtlpHttpExporter(name, values)
+            return OtlpHttpExporter(name, values, make_authenticator(config, values))
         case "prometheus":
             from taximeter_collector.prometheus.exporter import PrometheusExporter  # noqa: PLC0415
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,7 +10,8 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from taximeter_collector.errors import ConfigError
+from taximeter_collector import tls
+from taximeter_collector.auth import Authenticator
 from taximeter_collector.export.base import Exporter, Origin, Permanent, Retry
 from taximeter_collector.log import Batch
 
@@ -28,15 +28,18 @@ _RETRYABLE = {
 class OtlpGrpcExporter(Exporter):
     """TLS unless ``tls.insecure`` or an ``http://`` endpoint, as officially."""
 
-    def __init__(self, name: str, values: dict[str, Any]) -> None:
+    def __init__(self, name: str, values: dict[str, Any], authenticator: Authenticator | None = None) -> None:
         super().__init__(name)
         endpoint: str = values["endpoint"]
         scheme = urlsplit(endpoint).scheme if "://" in endpoint else ""
         self._insecure = values["tls"]["insecure"] or scheme == "http"
         self._target = urlsplit(endpoint).netloc if scheme in ("http", "https") else endpoint
-        self._credentials = None if self._insecure else _credentials(name, values["tls"])
+        self._credentials = (
+            None if self._insecure else tls.grpc_client(values["tls"], f"exporters.{name}.tls")
+        )
         self._override = values["tls"]["server_name_override"]
         self._metadata = tuple((key.lower(), value) for key, value in values["headers"].items())
+        self._authenticator = authenticator
         self._compression = grpc.Compression.Gzip if values["compression"] == "gzip" else None
         self._timeout = values["timeout"]
         self._channel: Any = None
@@ -62,7 +65,7 @@ class OtlpGrpcExporter(Exporter):
         call = self._channel.unary_unary(origin.signal.method)
         payload = b"".join(row.payload for row in batch.rows)
         try:
-            response = await call(payload, timeout=self._timeout or None, metadata=self._metadata)
+            response = await call(payload, timeout=self._timeout or None, metadata=self._all_metadata())
         except grpc.aio.AioRpcError as error:
             raise _failure(error, self._target) from error
         try:
@@ -70,6 +73,11 @@ class OtlpGrpcExporter(Exporter):
         except DecodeError as error:  # it said OK
             raise Retry(f"{self._target} answered OK with a body that is no OTLP response") from error
         return min(int(getattr(success, origin.signal.rejected_field)), batch.items)
+
+    def _all_metadata(self) -> tuple[tuple[str, str], ...]:
+        if self._authenticator is None:
+            return self._metadata
+        return (*self._metadata, *self._authenticator.headers().items())
 
     async def close(self) -> None:
         if self._channel is not None:
@@ -97,17 +105,3 @@ def _retry_delay(error: grpc.aio.AioRpcError) -> float | None:
             except DecodeError:
                 return None
     return None
-
-
-def _credentials(name: str, tls: dict[str, Any]) -> Any:
-    def content(key: str) -> bytes | None:
-        if not tls[key]:
-            return None
-        try:
-            return Path(tls[key]).read_bytes()
-        except OSError as error:
-            raise ConfigError(
-                f"exporters.{name}.tls.{key}: {tls[key]} cannot be read ({error.strerror})"
-            ) from error
-
-    return grpc.ssl_channel_credentials(content("ca_file"), content("key_file"), content("cert_file"))

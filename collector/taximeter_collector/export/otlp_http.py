@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import ssl
 import time
 import zlib
 from typing import Any
@@ -14,7 +13,8 @@ import httpx
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from taximeter_collector.errors import ConfigError
+from taximeter_collector import tls
+from taximeter_collector.auth import Authenticator
 from taximeter_collector.export.base import Exporter, Origin, Permanent, Retry
 from taximeter_collector.log import Batch
 
@@ -25,7 +25,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 class OtlpHttpExporter(Exporter):
     """``endpoint`` + ``/v1/<signal>``, or ``<signal>_endpoint`` as it stands."""
 
-    def __init__(self, name: str, values: dict[str, Any]) -> None:
+    def __init__(self, name: str, values: dict[str, Any], authenticator: Authenticator | None = None) -> None:
         super().__init__(name)
         base = (values["endpoint"] or "").rstrip("/")
         self._urls = {
@@ -37,7 +37,8 @@ class OtlpHttpExporter(Exporter):
         if self._gzip:
             self._headers["content-encoding"] = "gzip"
         self._timeout = values["timeout"]
-        self._verify = _context(name, values["tls"])
+        self._verify = tls.client_context(values["tls"], f"exporters.{name}.tls")
+        self._authenticator = authenticator
         self._client: httpx.AsyncClient | None = None
 
     async def start(self) -> None:
@@ -58,7 +59,7 @@ class OtlpHttpExporter(Exporter):
         if self._gzip:
             payload = await asyncio.to_thread(_gzip, payload)
         try:
-            response = await self._client.post(url, content=payload)
+            response = await self._client.post(url, content=payload, headers=self._credentials())
         except httpx.TransportError as error:
             raise Retry(f"{url}: {type(error).__name__}: {error}") from error
         if response.status_code in _RETRYABLE:
@@ -66,6 +67,9 @@ class OtlpHttpExporter(Exporter):
         if not response.is_success:
             raise Permanent(f"{url}: {_reason(response)}")
         return _rejected(origin, response, batch.items)
+
+    def _credentials(self) -> dict[str, str]:
+        return {} if self._authenticator is None else self._authenticator.headers()
 
     async def close(self) -> None:
         if self._client is not None:
@@ -110,15 +114,3 @@ def _gzip(payload: bytes) -> bytes:
     # Level 1 costs half of level 6 and is about as small on OTLP.
     compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
     return compressor.compress(payload) + compressor.flush()
-
-
-def _context(name: str, tls: dict[str, Any]) -> ssl.SSLContext | bool:
-    if not (tls["ca_file"] or tls["cert_file"]):
-        return True
-    try:
-        context = ssl.create_default_context(cafile=tls["ca_file"])
-        if tls["cert_file"]:
-            context.load_cert_chain(tls["cert_file"], tls["key_file"])
-    except OSError as error:
-        raise ConfigError(f"exporters.{name}.tls: a certificate cannot be read ({error})") from error
-    return context

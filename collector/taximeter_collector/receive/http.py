@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from google.protobuf import json_format
 
+from taximeter_collector.auth import Authenticator
 from taximeter_collector.errors import Refusal
 from taximeter_collector.listen import App, Receive, Scope, Send, respond
 from taximeter_collector.receive.encoding import ENCODINGS, JSON, PROTOBUF, decompress, from_json, too_large
-from taximeter_collector.receive.intake import Intake, rpc_status
+from taximeter_collector.receive.intake import Intake, rpc_status, unauthenticated
 from taximeter_collector.signals import Signal
 
-_STATUS = {"too_large": 413, "encoding": 415}  # of what is refused for good; anything else is 400
+_STATUS = {
+    "too_large": 413,
+    "encoding": 415,
+    "unauthenticated": 401,
+}  # of what is refused for good; anything else is 400
+
+
+def guarded(app: App, authenticator: Authenticator, intake: Intake) -> App:
+    """The application behind a gate: who is not let in learns nothing else, and no body is read."""
+
+    async def gate(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = _headers(scope)
+            why = await authenticator.refuse(headers)
+            if why:
+                await _refuse(send, intake.refused(unauthenticated(why), "http"), _kind(headers))
+                return
+        await app(scope, receive, send)
+
+    return gate
 
 
 def otlp_http(intake: Intake, paths: dict[str, Signal], max_body: int) -> App:
@@ -28,8 +48,8 @@ def otlp_http(intake: Intake, paths: dict[str, Signal], max_body: int) -> App:
         if scope["method"] != "POST":
             await respond(send, 405, b"only POST\n", "text/plain", {"allow": "POST"})
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        headers = _headers(scope)
+        kind = _kind(headers)
         if kind not in (PROTOBUF, JSON):
             text = f"content-type {kind!r} is not supported; accepted: {PROTOBUF}, {JSON}\n"
             await respond(send, 415, text.encode(), "text/plain", {"accept-encoding": ", ".join(ENCODINGS)})
@@ -50,6 +70,14 @@ def otlp_http(intake: Intake, paths: dict[str, Signal], max_body: int) -> App:
         await respond(send, 200, b"{}" if kind == JSON else response, kind)
 
     return app
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _kind(headers: dict[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def _body(receive: Receive, headers: dict[str, str], max_body: int, intake: Intake) -> bytes | None:
@@ -73,6 +101,7 @@ async def _body(receive: Receive, headers: dict[str, str], max_body: int, intake
 async def _refuse(send: Send, refusal: Refusal, kind: str) -> None:
     status = rpc_status(refusal)
     body = json_format.MessageToJson(status).encode() if kind == JSON else status.SerializeToString()
+    kind = kind if kind == JSON else PROTOBUF
     if refusal.retryable:
         retry_after = {"retry-after": str(max(1, round(refusal.retry_after_s)))}
         await respond(send, 503, body, kind, retry_after)

@@ -86,9 +86,16 @@ class Intake:
         self._own.add(name, items, receiver=self.receiver, transport=transport)
 
 
+def unauthenticated(why: str) -> Refusal:
+    """The refusal of a sender that is not let in."""
+    return Refusal("unauthenticated", f"{why}: this receiver asks for credentials", retryable=False)
+
+
 def rpc_status(refusal: Refusal) -> status_pb2.Status:
     """The refusal as google.rpc.Status: what both OTLP transports carry in an error."""
     code = code_pb2.UNAVAILABLE if refusal.retryable else code_pb2.INVALID_ARGUMENT
+    if refusal.reason == "unauthenticated":
+        code = code_pb2.UNAUTHENTICATED
     status = status_pb2.Status(code=code, message=refusal.message)
     if refusal.retryable:
         info = error_details_pb2.RetryInfo()
