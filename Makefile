@@ -9,6 +9,7 @@
 #   make prove-alerts     every alert's promtool cases, thirty times over
 #   make prove-pages      a simulated day raises no alert, and each of 22 regressions raises its own
 #   make prove-gate       the budget's gate: false alarms, power, missing data, on recorded requests
+#   make prove-readers    one run asked of the store, a real Tempo, Prometheus and the official collector's files
 #   make prove-account    10,000 requests, 200 at once, in every shape: each account against a tally
 #   make bench-agent      what watching costs a request: plain, stock, OpenLIT, ddtrace, Logfire and ours
 #   make prove-harmless   every function of the agent made to raise; 100,000 requests with a dead collector
@@ -17,7 +18,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
+.PHONY: prove-readers help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -43,6 +44,9 @@ prove-node: .venv/dev.stamp
 
 prove-gate: .venv/dev.stamp
 	@$(BIN)/python -m benchmarks.prove_gate
+
+prove-readers: .venv/dev.stamp
+	@$(BIN)/python -m tests.analysis.prove_readers
 
 prove-account: .venv/dev.stamp
 	@mkdir -p docs/results

@@ -29,8 +29,18 @@ QUANTILE_METHOD = (
 
 
 @dataclass(frozen=True)
+class Within:
+    """The bucket of a histogram in which a quantile lies: all that is known of it for certain."""
+
+    q: Annotated[float, "0.5, 0.95 or 0.99"]
+    value: Annotated[float, "seconds, by linear interpolation between the two"]
+    low: Annotated[float, "seconds; the quantile is above"]
+    high: Annotated[float | None, "seconds; it is at or below; None: the histogram's last bucket has no end"]
+
+
+@dataclass(frozen=True)
 class Quantiles:
-    """Exact quantiles of a set of durations, in seconds."""
+    """Quantiles of a set of durations, in seconds: exact, or, from a histogram, within its buckets."""
 
     count: Annotated[int, "how many durations"]
     p50: Annotated[float | None, "None when there are none"]
@@ -39,6 +49,7 @@ class Quantiles:
     max: float | None
     p95_weak: Annotated[bool, "fewer than 59 durations: no confidence bound for P95 exists"]
     p99_weak: Annotated[bool, "fewer than 299 durations: no confidence bound for P99 exists"]
+    within: Annotated[tuple[Within, ...], "empty where the quantiles are exact"] = ()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Reports as others bring them: a saved ``report.json``, read back into the classes it was made from.
 
 Promises: the result is a `Report` or an error that names the file, the field and the remedy. Fields
-that the reader does not know are ignored (``make demo`` adds its books), missing ones are an error.
+that the reader does not know are ignored (``make demo`` adds its books), missing ones are an error unless
+they have a default.
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
+def _needed(item: dataclasses.Field[Any]) -> bool:
+    """A field that came later has a default: reports saved before it are read without it."""
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+
+
 def _build(kind: Any, value: Any, where: str) -> Any:
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
@@ -69,10 +75,10 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise TypeError(f"{where} is not an object")
-        names = [item.name for item in dataclasses.fields(kind)]
-        missing = [name for name in names if name not in value]
+        missing = [item.name for item in dataclasses.fields(kind) if item.name not in value and _needed(item)]
         if missing:
             raise ValueError(f"{where} lacks {', '.join(missing)}")
+        names = [item.name for item in dataclasses.fields(kind) if item.name in value]
         return kind(**{name: _build(_hints(kind)[name], value[name], f"{where}.{name}") for name in names})
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -12,7 +12,7 @@ import glob
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,13 @@ def expand(pattern: str) -> list[Path]:
     if not found:
         raise UnreadableFile(f"{pattern}: no such file; give a file, a directory of files, or a pattern")
     return found
+
+
+def all_requests(pattern: str, passed: Passed, progress: Callable[[str], None]) -> Iterator[bytes]:
+    """The requests of every file that a pattern names; raises as `expand` and `requests_in`."""
+    for path in expand(pattern):
+        progress(f"reading {path.name}")
+        yield from requests_in(path, passed)
 
 
 def requests_in(path: Path, passed: Passed) -> Iterator[bytes]:

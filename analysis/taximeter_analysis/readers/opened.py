@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from taximeter_analysis.model import Report
-from taximeter_analysis.readers import files, place
+from taximeter_analysis.readers import files, place, prometheus
 from taximeter_analysis.readers.place import Place
 from taximeter_analysis.readers.spans import temporary_store
+from taximeter_analysis.readers.tempo import Tempo
 from taximeter_analysis.report import SLOW_S, TOP, report
 from taximeter_analysis.store import NothingToReport, Store, StoreError, open_store
 from taximeter_analysis.window import Filters
@@ -44,6 +45,8 @@ def report_from(
     """
     where, filters = place.parse(source), filters or Filters()
     now = time.time() if now is None else now
+    if where.kind == "prometheus":
+        return prometheus.report(where, filters, slow_s=slow_s, now=now, progress=progress)
     with opened(where, filters, now, progress) as (store, notes):
         try:
             found = report(store, filters, slow_s=slow_s, top=top, now=now)
@@ -57,16 +60,16 @@ def opened(
     where: Place, filters: Filters, now: float, progress: Progress = _silent
 ) -> Iterator[tuple[Store, list[str]]]:
     """A temporary span store of a place, and what its reader must know. It is gone with the block."""
-    notes: list[str] = []
-    passed = files.Passed()
-
-    def requests() -> Iterator[bytes]:
-        for path in files.expand(where.address):
-            progress(f"reading {path.name}")
-            yield from files.requests_in(path, passed)
-
-    with temporary_store(requests()) as path:
-        notes += passed.notes()
+    notes: list[str]
+    if where.kind == "tempo":
+        tempo = Tempo(where, filters, now, progress)
+        requests, notes = tempo.requests(), tempo.notes
+    else:
+        passed, notes = files.Passed(), []
+        requests = files.all_requests(where.address, passed, progress)
+    with temporary_store(requests) as path:
+        if where.kind == "file":
+            notes += passed.notes()
         with _opened(path, where) as store:
             yield store, notes
 

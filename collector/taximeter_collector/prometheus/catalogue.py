@@ -67,12 +67,15 @@ REQUEST_COST: Final = _histogram(semconv.REQUEST_COST, "{USD}")
 CACHE_LOOKUPS: Final = _counter(semconv.REQUEST_CACHE_LOOKUPS, "{lookup}")
 CACHE_HITS: Final = _counter(semconv.REQUEST_CACHE_HITS, "{lookup}")
 FIRST_BYTE: Final = _histogram(semconv.REQUEST_FIRST_BYTE, "s")
+REQUEST_UNPRICED: Final = _counter(semconv.REQUEST_UNPRICED_CALLS, "{call}")
 STREAMED: Final = _counter(semconv.REQUEST_STREAMED, "{request}")
 
 # --- Models and money -----------------------------------------------------------------
 COST: Final = _counter(semconv.COST_USD, "{USD}")
 UNPRICED: Final = _counter(semconv.UNPRICED_CALLS, "{call}")
 MODEL_SECONDS: Final = _histogram(semconv.GEN_AI_CLIENT_OPERATION_DURATION, "s")
+MODEL_TOKENS: Final = _histogram(semconv.GEN_AI_CLIENT_TOKEN_USAGE, "{token}")
+MODEL_COST: Final = _histogram(semconv.GEN_AI_CLIENT_OPERATION_COST, "{USD}")
 FIRST_CHUNK: Final = _histogram(semconv.GEN_AI_CLIENT_OPERATION_TIME_TO_FIRST_CHUNK, "s")
 
 # --- The agent and the collector about themselves -------------------------------------
@@ -103,9 +106,13 @@ VERIFY_CANARY: Final = metric_name(semconv.VERIFY_CANARY, "s", monotonic=False, 
 JOB: Final = "job"  # the service's name: the collector's scrape target is scraped with honor_labels
 INSTANCE: Final = "instance"
 ROUTE: Final = label_name(semconv.HTTP_ROUTE)
+METHOD: Final = label_name(semconv.HTTP_REQUEST_METHOD)
 STATUS: Final = label_name(semconv.HTTP_RESPONSE_STATUS_CODE)
 TENANT: Final = label_name(semconv.TENANT)
 MODEL: Final = label_name(semconv.GEN_AI_REQUEST_MODEL)
+ANSWERED: Final = label_name(semconv.GEN_AI_RESPONSE_MODEL)
+TOKEN_TYPE: Final = label_name(semconv.GEN_AI_TOKEN_TYPE)
+ERROR_TYPE: Final = label_name(semconv.ERROR_TYPE)
 OPERATION: Final = label_name(semconv.GEN_AI_OPERATION_NAME)
 PROVIDER: Final = label_name(semconv.GEN_AI_PROVIDER_NAME)
 CACHE: Final = label_name(semconv.CACHE)
