@@ -19,6 +19,9 @@ from tests.collector.support import free_port, wait_for
 REQUIRE = "TAXIMETER_REQUIRE_PROMETHEUS"
 
 
+OTHER = "TAXIMETER_PROMETHEUS"  # a second, newer binary
+
+
 def require_prometheus() -> str:
     """The path of the ``prometheus`` binary; skips without one, or fails where CI demands it."""
     found = shutil.which("prometheus")
@@ -49,9 +52,11 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, *targets: str) -> Iterator[Prometheus]:
+def prometheus(
+    folder: Path, *targets: str, binary: str = "", port: int = 0, takes_writes: bool = False
+) -> Iterator[Prometheus]:
     """Prometheus scraping ``targets`` every 200 ms, exemplars kept, labels honoured."""
-    binary = require_prometheus()
+    binary = binary or require_prometheus()
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
@@ -60,7 +65,7 @@ def prometheus(folder: Path, *targets: str) -> Iterator[Prometheus]:
         ],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    port = free_port()
+    port = port or free_port()
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
             [
@@ -69,6 +74,7 @@ def prometheus(folder: Path, *targets: str) -> Iterator[Prometheus]:
                 f"--storage.tsdb.path={folder / 'tsdb'}",
                 f"--web.listen-address=127.0.0.1:{port}",
                 "--enable-feature=exemplar-storage",
+                *(["--web.enable-remote-write-receiver"] if takes_writes else []),
             ],
             stdout=log,
             stderr=log,

@@ -38,6 +38,8 @@ _RETRY = Section(
     }
 )
 
+_WRITE_RETRY = Section({**_RETRY.keys, "initial_interval": Key(duration, 0.05)})
+
 _QUEUE = Section(
     {
         key: Key(anything, None, _LOG_IS_QUEUE)
@@ -182,6 +184,35 @@ EXPORTERS: dict[str, Section] = {
             "write_timeout", "idle_timeout", "keep_alives_enabled", "transport", "middlewares",
         ),
     ),
+    "prometheus_remote_write": Section(
+        {
+            "endpoint": Key(text),
+            "namespace": Key(text, ""),
+            "external_labels": Key(text_map, {}),
+            "headers": Key(text_map, {}),
+            "timeout": Key(duration, 5.0),
+            "tls": TLS_CLIENT,
+            "auth": AUTH,
+            "compression": Key(one_of("snappy"), "snappy"),
+            "retry_on_failure": _WRITE_RETRY,
+            "remote_write_queue": Section(
+                {
+                    key: Key(anything, None, _LOG_IS_QUEUE)
+                    for key in ("enabled", "queue_size", "num_consumers")
+                }
+            ),
+            "max_batch_size_bytes": Key(whole, 3_000_000),
+            "max_batch_request_parallelism": Key(whole, 1, "samples are sent in their order"),
+            "add_metric_suffixes": Key(boolean, True),
+            "disable_scope_info": Key(boolean, False),
+            "target_info": Section({"enabled": Key(boolean, True)}),
+            "resource_to_telemetry_conversion": Section(
+                {"enabled": Key(boolean, False)}, official=("exclude_service_attributes",)
+            ),
+            "start_at_zero": Key(boolean, True),  # Taximeter's own: `*_usd_total` series begin at 0
+        },
+        official=(*_CLIENT_OFFICIAL, "wal", "translation_strategy", "send_metadata", "protobuf_message"),
+    ),
     "debug": Section(
         {
             "verbosity": Key(one_of("basic", "normal", "detailed"), "basic", "one line a batch is written"),
@@ -224,18 +255,27 @@ EXTENSIONS: dict[str, Section] = {
 
 #: Older names that the official collector still accepts.
 ALIASES = {
-    "exporters": {"otlp": "otlp_grpc", "otlphttp": "otlp_http"},
+    "exporters": {
+        "otlp": "otlp_grpc",
+        "otlphttp": "otlp_http",
+        "prometheusremotewrite": "prometheus_remote_write",
+    },
     "extensions": {"basic_auth": "basicauth", "bearer_token_auth": "bearertokenauth"},
 }
 
 #: Which signals an exporter takes; absent: all.
-EXPORTER_SIGNALS = {"prometheus": ("metrics",), "span_store": ("traces",)}
+EXPORTER_SIGNALS = {
+    "prometheus": ("metrics",),
+    "prometheus_remote_write": ("metrics",),
+    "span_store": ("traces",),
+}
 
 #: Keys without which a component makes no sense.
 REQUIRED = {
     "prometheus": ("endpoint",),
     "span_store": ("directory",),
     "otlp_grpc": ("endpoint",),
+    "prometheus_remote_write": ("endpoint",),
     "tail_sampling": ("policies",),
     "attributes": ("actions",),
     "resource": ("attributes",),

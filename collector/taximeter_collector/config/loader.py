@@ -241,11 +241,12 @@ def _check(type_: str, values: dict[str, Any], path: str) -> None:
     security.check_extension(type_, values, path)
     if type_ == "otlp" and not any(values["protocols"].values()):
         raise ConfigError(f"{path}.protocols: name at least one of `grpc`, `http`")
-    if type_ == "otlp_http":
-        for key in ("endpoint", "traces_endpoint", "metrics_endpoint", "logs_endpoint"):
-            if values[key] and not values[key].startswith(("http://", "https://")):
+    if type_ in ("otlp_http", "prometheus_remote_write"):
+        places = [key for key in ("endpoint", *(f"{s}_endpoint" for s in _SIGNALS)) if values.get(key)]
+        for key in places:
+            if not values[key].startswith(("http://", "https://")):
                 raise wrong(f"{path}.{key}", values[key], "a URL that begins with http:// or https://")
-        if not any(values[k] for k in ("endpoint", "traces_endpoint", "metrics_endpoint", "logs_endpoint")):
+        if not places:
             raise ConfigError(f"{path}.endpoint: is required")
     if type_ == "memory_limiter":
         if not values["check_interval"]:

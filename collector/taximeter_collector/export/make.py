@@ -30,6 +30,11 @@ def make_exporter(config: CollectorConfig, name: str, directory: Path, own: OwnM
 
             pipelines = [p.id for p in config.pipelines if name in p.exporters]
             return PrometheusExporter(name, values, state_file(directory, name), pipelines, own)
+        case "prometheus_remote_write":
+            from taximeter_collector.prometheus.remote_write import RemoteWriteExporter  # noqa: PLC0415
+
+            authenticator = make_authenticator(config, values)
+            return RemoteWriteExporter(name, values, state_file(directory, name), own, authenticator)
         case "span_store":
             from taximeter_collector.store.writer import SpanStoreExporter  # noqa: PLC0415
 

@@ -11,54 +11,35 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-_BYTES, _MESSAGE, _STRING, _FIXED64 = 12, 11, 9, 6
-_ONE, _MANY = 1, 3
+from taximeter_collector.schema import BYTES, ENUM, FIXED64, MANY, MESSAGE, ONE, STRING, Schema, messages
 
 #: message -> field -> (number, type, label, message type); the numbers are OTLP's.
-_SCHEMA: dict[str, dict[str, tuple[int, int, int, str]]] = {
-    "Status": {"code": (3, 5, _ONE, "")},
+_SCHEMA: Schema = {
+    "Status": {"code": (3, ENUM, ONE, "")},
     "Head": {  # the fields of a Span that every decision needs; the rest is skipped
-        "trace_id": (1, _BYTES, _ONE, ""),
-        "span_id": (2, _BYTES, _ONE, ""),
-        "trace_state": (3, _STRING, _ONE, ""),
-        "parent_span_id": (4, _BYTES, _ONE, ""),
-        "start": (7, _FIXED64, _ONE, ""),
-        "end": (8, _FIXED64, _ONE, ""),
-        "status": (15, _MESSAGE, _ONE, "Status"),
+        "trace_id": (1, BYTES, ONE, ""),
+        "span_id": (2, BYTES, ONE, ""),
+        "trace_state": (3, STRING, ONE, ""),
+        "parent_span_id": (4, BYTES, ONE, ""),
+        "start": (7, FIXED64, ONE, ""),
+        "end": (8, FIXED64, ONE, ""),
+        "status": (15, MESSAGE, ONE, "Status"),
     },
     "Scope": {
-        "scope": (1, _BYTES, _ONE, ""),
-        "spans": (2, _BYTES, _MANY, ""),
-        "schema_url": (3, _STRING, _ONE, ""),
+        "scope": (1, BYTES, ONE, ""),
+        "spans": (2, BYTES, MANY, ""),
+        "schema_url": (3, STRING, ONE, ""),
     },
     "Resource": {
-        "resource": (1, _BYTES, _ONE, ""),
-        "scopes": (2, _MESSAGE, _MANY, "Scope"),
-        "schema_url": (3, _STRING, _ONE, ""),
+        "resource": (1, BYTES, ONE, ""),
+        "scopes": (2, MESSAGE, MANY, "Scope"),
+        "schema_url": (3, STRING, ONE, ""),
     },
-    "Traces": {"resources": (1, _MESSAGE, _MANY, "Resource")},
+    "Traces": {"resources": (1, MESSAGE, MANY, "Resource")},
 }
 
 
-def _messages() -> dict[str, Any]:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="taximeter/raw.proto", package="taximeter.raw", syntax="proto3"
-    )
-    for name, fields in _SCHEMA.items():
-        message = file.message_type.add(name=name)
-        for field, (number, kind, label, of) in fields.items():
-            added = message.field.add(name=field, number=number, label=label, type=kind)
-            if of:
-                added.type_name = f".taximeter.raw.{of}"
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    found = message_factory.GetMessageClassesForFiles([file.name], pool)
-    return {name: found[f"taximeter.raw.{name}"] for name in _SCHEMA}
-
-
-_CLASSES = _messages()
+_CLASSES = messages("taximeter.raw", _SCHEMA)
 Traces: Any = _CLASSES["Traces"]
 Head: Any = _CLASSES["Head"]
 

@@ -69,6 +69,7 @@ class Changes:
     families: set[str] = field(default_factory=set)
     series: set[Key] = field(default_factory=set)
     ended: dict[Key, int] = field(default_factory=dict)
+    gone: dict[Key, Series] = field(default_factory=dict)  # not for the checkpoint: as they were at the end
 
 
 class State:
@@ -120,7 +121,9 @@ class State:
             self.changes.ended[key] = 0
 
     def _end(self, key: Key, now_ns: int) -> None:
-        if self.series.get(key[0], {}).pop(key[1], None) is not None:
+        series = self.series.get(key[0], {}).pop(key[1], None)
+        if series is not None:
+            self.changes.gone[key] = series
             self.changes.series.add(key)
             if self.families[key[0]].kind == "counter":
                 self.ended[key] = self.changes.ended[key] = now_ns
