@@ -27,17 +27,22 @@ _KEYS = ("version", "service", "tenant")
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
     """Add ``--store``, ``--since``, ``--until``, ``--service``, ``--tenant``, ``--service-version``."""
+    add_store(parser)
+    parser.add_argument("--since", metavar="WHEN", help="only requests that started then or later")
+    parser.add_argument("--until", metavar="WHEN", help="only requests that started before then")
+    parser.add_argument("--service", metavar="NAME", help="only this service.name")
+    parser.add_argument("--tenant", metavar="NAME", help="only this tenant's requests")
+    parser.add_argument("--service-version", metavar="NAME", help="only this service.version")
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Add ``--store``."""
     parser.add_argument(
         "--store",
         metavar="DIR",
         default=os.environ.get(STORE_VARIABLE) or DEFAULT_STORE,
         help=f"the collector's span store (default: ${STORE_VARIABLE}, else ./{DEFAULT_STORE})",
     )
-    parser.add_argument("--since", metavar="WHEN", help="only requests that started then or later")
-    parser.add_argument("--until", metavar="WHEN", help="only requests that started before then")
-    parser.add_argument("--service", metavar="NAME", help="only this service.name")
-    parser.add_argument("--tenant", metavar="NAME", help="only this tenant's requests")
-    parser.add_argument("--service-version", metavar="NAME", help="only this service.version")
 
 
 def filters_of(args: argparse.Namespace, now: float) -> Filters:

@@ -64,6 +64,11 @@ COMMANDS = {
         "alerts",
         "render Prometheus rules and Alertmanager's configuration, list the alerts",
     ),
+    "reconcile": Command(
+        "taximeter_analysis.reconcile.command",
+        "analysis",
+        "tokens and money against the providers' usage and cost exports",
+    ),
     "serve": Command(
         "taximeter_analysis.serve.command", "analysis", "the report live in a browser, on this machine only"
     ),

@@ -1,0 +1,1 @@
+"""``taximeter reconcile``: Taximeter's tokens and money against what the providers say that they billed."""
