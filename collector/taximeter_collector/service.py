@@ -22,7 +22,7 @@ from typing import Any
 from taximeter_collector.auth import make_authenticator
 from taximeter_collector.config.loader import CollectorConfig, Component, Pipeline
 from taximeter_collector.connect.connector import Connector
-from taximeter_collector.connect.requests import RequestMetrics
+from taximeter_collector.connect.make import make_connector
 from taximeter_collector.directory import DataDirectory, data_directory, file_name
 from taximeter_collector.errors import StartError
 from taximeter_collector.export.base import LOCAL_BACKOFF, Backoff, Exporter, Origin
@@ -109,7 +109,7 @@ class Service:
         for name in dict.fromkeys(name for p in self._config.pipelines for name in p.exporters):
             connector = self._config.connectors.get(name)
             if connector is not None:
-                self._exporters[name] = RequestMetrics(name, connector.values, self._logs["metrics"])
+                self._exporters[name] = make_connector(connector, self._logs["metrics"])
             else:
                 self._exporters[name] = make_exporter(self._config, name, self._directory.path, self._own)
         for exporter in self._exporters.values():

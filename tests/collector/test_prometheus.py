@@ -185,7 +185,7 @@ def test_what_cannot_be_shown_is_told() -> None:
     conflict = request.resource_metrics[0].scope_metrics[0].metrics.add(name="c_total")
     conflict.gauge.data_points.add(as_int=1)
     made.apply(request, time.time_ns())
-    assert drops == [("e", "exponential_histogram"), ("c_total", "type_conflict")]
+    assert drops == [("e", "unspecified_temporality"), ("c_total", "type_conflict")]
     assert shown(made)["c_total"] == 1
 
 

@@ -260,6 +260,7 @@ ALIASES = {
         "otlphttp": "otlp_http",
         "prometheusremotewrite": "prometheus_remote_write",
     },
+    "connectors": {"spanmetrics": "span_metrics"},
     "extensions": {"basic_auth": "basicauth", "bearer_token_auth": "bearertokenauth"},
 }
 

@@ -41,6 +41,8 @@ class Series:
     quantiles: list[tuple[float, float]] = field(default_factory=list)
     exemplars: dict[int, Exemplar] = field(default_factory=dict)  # by bucket; 0 of a counter
     extra: Labels = ()  # target_info's attributes: not part of the identity
+    scale: int | None = None  # of an exponential histogram: bounds are powers of 2 ** 2 ** -scale
+    offset: int = 0  # ... from this power on
     born_ns: int = 0  # when it first came, while a 0 at that moment is still to be shown
 
     def encode(self) -> str:

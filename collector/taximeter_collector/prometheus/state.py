@@ -2,8 +2,8 @@
 
 * A cumulative point replaces the series' value if its time is newer: a replay changes nothing.
 * A delta point is added; the caller sees to it that a request is applied once.
-* The first kind of a name wins: a family can have one type only. Points of another kind, and
-  exponential histograms, are dropped and reported through ``on_drop``; never in silence.
+* The first kind of a name wins: a family can have one type only. Points of another kind are dropped
+  and reported through ``on_drop``; never in silence. Exponential histograms become classic ones.
 * A new money series (``*_usd_total``) is marked to show a 0 first, because ``increase()`` misses a
   series' first value. Only if it began after this state did: a series that merely returns, or
   that an older collector has shown, would seem to be reset.
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from taximeter_collector.prometheus import exponential
 from taximeter_collector.prometheus.names import label_name, metric_name
 from taximeter_collector.prometheus.series import Exemplar, Family, Labels, Series
 from taximeter_collector.values import as_text, plain
@@ -144,17 +145,16 @@ class State:
 
     def _metric(self, metric: Any, base: dict[str, str], received_ns: int) -> None:
         form = metric.WhichOneof("data")
-        if form not in ("gauge", "sum", "histogram", "summary"):
-            if form:
-                self._on_drop(metric.name, form)
+        if not form:
             return
         data = getattr(metric, form)
-        delta = form in ("sum", "histogram") and data.aggregation_temporality == _DELTA
-        if form in ("sum", "histogram") and data.aggregation_temporality not in (_DELTA, _CUMULATIVE):
+        adds_up = form in ("sum", "histogram", "exponential_histogram")
+        delta = adds_up and data.aggregation_temporality == _DELTA
+        if adds_up and data.aggregation_temporality not in (_DELTA, _CUMULATIVE):
             self._on_drop(metric.name, "unspecified_temporality")
             return
         monotonic = form == "sum" and data.is_monotonic
-        kind = ("counter" if monotonic else "gauge") if form == "sum" else form
+        kind = ("counter" if monotonic else "gauge") if form == "sum" else form.removeprefix("exponential_")
         options = self.options
         name = metric_name(
             metric.name,
@@ -193,7 +193,8 @@ class State:
         attributes = {pair.key: as_text(plain(pair.value)) for pair in point.attributes}
         labels = _ordered(_sanitised(attributes) | base)
         key = (family.name, labels)
-        if family.kind == "histogram" and not _whole(point):
+        grid = exponential.grid(point) if hasattr(point, "zero_count") else None
+        if family.kind == "histogram" and grid is None and not _whole(point):
             self._on_drop(family.name, "bucket_counts")
             return
         if point.flags & _NO_RECORDED_VALUE:
@@ -214,7 +215,9 @@ class State:
         series.received_ns = max(series.received_ns, received_ns)
         series.time_ns = max(series.time_ns, time_ns)
         series.start_ns = point.start_time_unix_nano
-        if family.kind == "histogram":
+        if grid is not None:
+            _exponential(series, point, grid, delta)
+        elif family.kind == "histogram":
             _histogram(series, point, delta)
         elif family.kind == "summary":
             series.value, series.count = point.sum, point.count
@@ -267,6 +270,8 @@ def _ordered(labels: dict[str, str]) -> Labels:
 
 def _whole(point: Any) -> bool:
     """One count more than bounds, or no buckets at all; and the bounds in order."""
+    if hasattr(point, "zero_count"):  # exponential, and not understood
+        return False
     bounds, buckets = point.explicit_bounds, point.bucket_counts
     return (not buckets and not bounds) or (
         len(buckets) == len(bounds) + 1 and list(bounds) == sorted(set(bounds))
@@ -288,7 +293,21 @@ def _histogram(series: Series, point: Any, delta: bool) -> None:
             buckets[-1] += series.count - sum(buckets)
     else:
         series.count, series.value = point.count, point.sum
-    series.bounds, series.buckets = bounds, buckets
+    series.bounds, series.buckets, series.scale = bounds, buckets, None
+
+
+def _exponential(series: Series, point: Any, grid: exponential.Grid, delta: bool) -> None:
+    if series.scale is not None:
+        shown = exponential.Grid(series.scale, series.offset, series.buckets)
+        grid = shown.joined(grid, adding=delta)
+    series.count = series.count * delta + point.count
+    series.value = series.value * delta + point.sum
+    grid.counts[-1] += series.count - sum(grid.counts)  # older counts on other bounds keep their place there
+    bounds = grid.bounds
+    if series.bounds != bounds:
+        series.exemplars.clear()
+    series.bounds, series.buckets = bounds, grid.counts
+    series.scale, series.offset = grid.scale, grid.offset
 
 
 def _exemplar(series: Series, exemplar: Any) -> None:
