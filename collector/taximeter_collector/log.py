@@ -1,66 +1,52 @@
 """The durable log: what is acknowledged is in here, on disk, until every exporter has passed it.
 
-One file per signal, ``<directory>/log/<signal>.sqlite``. Invariants:
+One log per signal: an index in SQLite, ``<directory>/log/<signal>.sqlite``
+(:mod:`~taximeter_collector.log_index`), and the payloads in files beside it
+(:mod:`~taximeter_collector.segments`). Invariants:
 
-1. ``append`` returns only after the request's transaction is committed with an fsync
-   (SQLite, WAL, ``synchronous=FULL``). Requests that arrive together share one commit.
+1. ``append`` returns only after the record is synced to disk and its row in the index (SQLite, WAL)
+   committed. Requests that arrive together share one sync. The commit itself is synced only where the
+   index holds what the records do not (``within``): the next start completes the index from the records.
 2. ``seq`` grows by one per stored request and is never used twice, not even after trimming
    or a restart (AUTOINCREMENT), so a cursor is one number: all ``seq <= cursor`` are done.
 3. A request whose payload was stored within the last 10 minutes is acknowledged and not
    stored again. Its digest outlives the payload: trimming does not open the window.
-4. A row is deleted only when every registered cursor has passed it.
+4. A request is deleted only when every registered cursor has passed it.
 5. The log never drops: beyond ``max_bytes`` of untrimmed payload, or when the disk has no more
    than its reserve left, ``append`` refuses. Cursors still move then: they live on the reserve.
+6. What disk or hand has damaged is quarantined and counted, request by request; the rest is delivered.
 
-On-disk format, version 1 (tables)::
-
-    meta     key TEXT PRIMARY KEY, value        format, log_id (16 hex digits), signal
-    requests seq INTEGER PRIMARY KEY AUTOINCREMENT, received_ns, source, items, payload
-             payload: the serialised Export*ServiceRequest, uncompressed
-             items: spans, metric points or log records in it; source: the receiver's id
-    digests  digest BLOB PRIMARY KEY, received_ns    BLAKE2b-128 of source and payload
-    cursors  name TEXT PRIMARY KEY, seq         "<pipeline>|<exporter>"
-
-``log_id`` tells two logs apart: who keeps a position elsewhere keeps the id with it, so that
-a position of a deleted log is not mistaken for one of its successor.
-The file does not shrink; freed pages are used again.
+So after a power cut a cursor may stand a little earlier, and what it had passed is delivered again. What was
+received last is kept in memory too, up to 16 MiB, so that a cursor that keeps up reads no disk.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
+import contextlib
+import logging
 import queue
-import secrets
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from taximeter_collector.directory import room
-from taximeter_collector.errors import Refusal, StartError
+from taximeter_collector.errors import Refusal
+from taximeter_collector.log_index import INSERT, Transaction, connect, digest, open_log, row
+from taximeter_collector.segments import Damaged, Place, Record
 
-FORMAT = 1
+_logger = logging.getLogger(__name__)
 DEDUPLICATION_WINDOW_S = 600
 _GROUP_BYTES = 8 << 20  # one commit takes at most this much payload
 _TRIM_ROWS = 10_000  # per commit, so that no acknowledgement waits for a long delete
 _PRUNE_EVERY_S = 15
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE requests (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, received_ns INTEGER NOT NULL,
-    source TEXT NOT NULL, items INTEGER NOT NULL, payload BLOB NOT NULL);
-CREATE TABLE digests (digest BLOB PRIMARY KEY, received_ns INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX digests_by_time ON digests (received_ns);
-CREATE TABLE cursors (name TEXT PRIMARY KEY, seq INTEGER NOT NULL);
-"""
+_RECENT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +89,18 @@ class _Move:
     done: asyncio.Future[None]
 
 
+@dataclass(slots=True)
+class _Committed:
+    """What a commit did, for the event loop."""
+
+    stored: list[tuple[_Append, bool]]
+    moves: list[_Move]
+    records: list[Record]
+    cursors: dict[str, int]
+    last: int
+    freed: int = 0
+
+
 class Log:
     """One signal's log. Used from one event loop; a thread of its own does the writing."""
 
@@ -119,18 +117,23 @@ class Log:
         self.max_bytes = max_bytes
         self._window_ns = int(window_s * 1e9)
         self._clock = clock
-        self._writer = _open(path, signal)
-        self._reader = _connect(path)
+        self._writer, self._segments = open_log(path, signal)
+        self._reader = connect(path)
         self._cursors = dict(self._writer.execute("SELECT name, seq FROM cursors"))
         self.log_id: str = self._writer.execute("SELECT value FROM meta WHERE key='log_id'").fetchone()[0]
-        stored = self._writer.execute("SELECT COALESCE(SUM(LENGTH(payload)), 0) FROM requests").fetchone()
-        self._bytes: int = stored[0]
+        self._bytes: int = self._writer.execute("SELECT COALESCE(SUM(size), 0) FROM requests").fetchone()[0]
         last = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name='requests'").fetchone()
         self.last_seq: int = last[0] if last else 0
+        self._written = self.last_seq  # the writer thread's own count
         self.appended_items = 0  # since the start: lets a cursor wait for a full batch
+        self.damaged_requests = self.damaged_items = 0  # found since the start, and quarantined
+        self._damaged: set[int] = set()
         self.news = asyncio.Event()  # set, and replaced, at every commit that stored something
+        self._recent: deque[Record] = deque()  # the last ones, without a gap
+        self._recent_bytes = 0
         self._queue: queue.SimpleQueue[_Append | _Move | None] = queue.SimpleQueue()
         self._pruned = 0.0
+        self._synced = True
         self._reading = ThreadPoolExecutor(1, f"log-read-{signal}")
         self._thread = threading.Thread(target=self._write_loop, name=f"log-write-{signal}", daemon=True)
         self._closed = False
@@ -151,7 +154,7 @@ class Log:
         begin = self.last_seq if oldest is None else oldest - 1
         abandoned = {n: self.last_seq - seq for n, seq in self._cursors.items() if n not in names}
         self._cursors = {name: self._cursors.get(name, begin) for name in names}
-        with self._transaction():
+        with Transaction(self._writer):
             self._writer.execute("DELETE FROM cursors")
             self._writer.executemany("INSERT INTO cursors VALUES (?, ?)", self._cursors.items())
         return abandoned
@@ -216,23 +219,39 @@ class Log:
 
     async def read(self, after: int, max_bytes: int, max_items: int, sources: Collection[str]) -> Batch:
         """The next requests after a position: at least one row scanned, more while the limits allow."""
+        if after >= self.last_seq:
+            return Batch([], after + 1, after)
+        if self._recent and self._recent[0].seq <= after + 1:
+            return self._select(after, max_bytes, max_items, sources)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._reading, self._read, after, max_bytes, max_items, sources)
+
+    def _select(self, after: int, max_bytes: int, max_items: int, sources: Collection[str]) -> Batch:
+        rows: list[Row] = []
+        last, size, items = after, 0, 0
+        for record in self._recent:
+            if record.seq <= after:
+                continue
+            if record.source in sources:
+                size += len(record.payload)
+                items += record.items
+                if rows and (size > max_bytes or items > max_items):
+                    break
+                rows.append(Row(record.seq, record.received_ns, record.items, record.payload))
+            last = record.seq
+        return Batch(rows, rows[0].seq if rows else after + 1, last)
 
     def _read(self, after: int, max_bytes: int, max_items: int, sources: Collection[str]) -> Batch:
         rows: list[Row] = []
         last, size, items = after, 0, 0
-        found = self._reader.execute(
-            "SELECT seq, received_ns, source, items, payload FROM requests WHERE seq > ? ORDER BY seq",
-            (after,),
-        )
-        for seq, received_ns, source, count, payload in found:
+        found = self._reader.execute("SELECT * FROM requests WHERE seq > ? ORDER BY seq", (after,))
+        for seq, received_ns, source, count, *place in found:
             if source in sources:
-                size += len(payload)
+                size += place[-1]
                 items += count
                 if rows and (size > max_bytes or items > max_items):
                     break
-                rows.append(Row(seq, received_ns, count, payload))
+                rows += self._load(seq, received_ns, source, count, Place(*place))
             last = seq
         found.close()
         return Batch(rows, rows[0].seq if rows else after + 1, last)
@@ -243,15 +262,33 @@ class Log:
         return await loop.run_in_executor(self._reading, self._rows, sorted(seqs))
 
     def _rows(self, seqs: list[int]) -> list[Row]:
-        found = []
+        rows: list[Row] = []
         for at in range(0, len(seqs), 500):
             some = seqs[at : at + 500]
             marks = ",".join("?" * len(some))
-            query = (
-                f"SELECT seq, received_ns, items, payload FROM requests WHERE seq IN ({marks}) ORDER BY seq"  # noqa: S608
-            )
-            found += [Row(*row) for row in self._reader.execute(query, some)]
-        return found
+            query = f"SELECT * FROM requests WHERE seq IN ({marks}) ORDER BY seq"  # noqa: S608
+            for seq, received_ns, source, count, *place in self._reader.execute(query, some):
+                rows += self._load(seq, received_ns, source, count, Place(*place))
+        return rows
+
+    def _load(self, seq: int, received_ns: int, source: str, items: int, place: Place) -> list[Row]:
+        """The row, or nothing where it is damaged."""
+        try:
+            return [Row(seq, received_ns, items, self._segments.read(seq, place, source))]
+        except Damaged as damage:
+            if seq not in self._damaged:
+                self._damaged.add(seq)
+                self.damaged_requests += 1
+                self.damaged_items += items
+                folder = self.path.parent / "quarantine"
+                _logger.error(
+                    "request %d of %s (%d items) is damaged and left out (%s); what is left of it: %s",
+                    seq, self.path.name, items, damage, folder,
+                )  # fmt: skip
+                with contextlib.suppress(OSError):
+                    folder.mkdir(exist_ok=True)
+                    (folder / f"{self.path.stem}-{seq}.bin").write_bytes(damage.found)
+            return []
 
     def prepare(self, schema: str) -> sqlite3.Connection:
         """Add tables of a stage's own to this file, before the start; returns the connection to read them."""
@@ -259,7 +296,7 @@ class Log:
         return self._writer
 
     async def close(self) -> None:
-        """Finish what is queued, then close the file."""
+        """Finish what is queued, then close the files."""
         self._closed = True
         if self._thread.is_alive():
             self._queue.put(None)
@@ -267,6 +304,7 @@ class Log:
         self._reading.shutdown()
         self._reader.close()
         self._writer.close()
+        self._segments.close()
 
     # --- the writer thread ---------------------------------------------------------------
 
@@ -290,84 +328,88 @@ class Log:
 
     def _commit(self, group: list[_Append | _Move]) -> None:
         assert self._loop is not None
-        results: list[tuple[_Append, bool]] = []
-        moves = [job for job in group if isinstance(job, _Move)]
-        cursors = dict(self._cursors)
-        freed = 0
-        error: sqlite3.Error | None = None
-        try:
-            with self._transaction():
-                now = self._clock()
-                for job in group:
-                    if isinstance(job, _Append):
-                        results.append((job, self._insert(job, now)))
-                for move in moves:
-                    cursors[move.name] = max(cursors[move.name], move.seq)
-                if moves:
-                    self._writer.executemany(
-                        "UPDATE cursors SET seq=? WHERE name=?", [(cursors[m.name], m.name) for m in moves]
-                    )
-                    freed = self._trim(min(cursors.values()))
-                self._prune(now)
-                found = self._writer.execute(
-                    "SELECT seq FROM sqlite_sequence WHERE name='requests'"
-                ).fetchone()
-                last = found[0] if found else 0
-        except sqlite3.Error as problem:
-            error, last, freed = problem, self.last_seq, 0
-        self._loop.call_soon_threadsafe(
-            partial(self._committed, group, results, cursors, last=last, freed=freed, error=error)
+        done = _Committed(
+            [], [j for j in group if isinstance(j, _Move)], [], dict(self._cursors), self._written
         )
+        for move in done.moves:
+            done.cursors[move.name] = max(done.cursors[move.name], move.seq)
+        passed = min(done.cursors.values(), default=0) if done.moves else 0
+        error: Exception | None = None
+        try:
+            # A file may only be removed when the index is known to have forgotten it.
+            within = any(isinstance(job, _Append) and job.within for job in group)
+            self._sync(within or bool(self._segments.passed(passed)))
+            with Transaction(self._writer):
+                self._store(group, done)
+                removed = 0
+                if done.moves:
+                    self._writer.executemany(
+                        "UPDATE cursors SET seq=? WHERE name=?",
+                        [(done.cursors[m.name], m.name) for m in done.moves],
+                    )
+                    done.freed, removed = self._trim(passed)
+            self._written = done.last
+            if self._synced and removed:
+                self._segments.remove(self._segments.passed(removed))
+        except (sqlite3.Error, OSError) as problem:
+            error = problem
+            if done.records:
+                self._segments.undo()
+        self._loop.call_soon_threadsafe(self._committed, group, done, error)
 
-    def _insert(self, job: _Append, now: int) -> bool:
+    def _store(self, group: list[_Append | _Move], done: _Committed) -> None:
+        now = self._clock()
+        for job in group:
+            if isinstance(job, _Append):
+                fresh = self._fresh(job, now)
+                done.stored.append((job, fresh))
+                if fresh:
+                    done.last += 1
+                    done.records.append(Record(
+                        done.last, now, job.source, job.items, job.payload, job.within is not None
+                    ))
+        if done.records:
+            places = self._segments.append(done.records)
+            rows = [row(record, place) for record, place in zip(done.records, places, strict=True)]
+            self._writer.executemany(INSERT, rows)
+        self._prune(now)
+
+    def _sync(self, wanted: bool) -> None:
+        if wanted != self._synced:
+            self._writer.execute(f"PRAGMA synchronous={'FULL' if wanted else 'NORMAL'}")
+            self._synced = wanted
+
+    def _fresh(self, job: _Append, now: int) -> bool:
         if job.within is not None:
             job.within(self._writer)
         if not job.payload:
             return False
-        digest = hashlib.blake2b(job.payload, digest_size=16, key=job.source.encode()[:64]).digest()
-        fresh = self._writer.execute(
+        seen = self._writer.execute(
             "INSERT INTO digests VALUES (?, ?) ON CONFLICT (digest) "
             "DO UPDATE SET received_ns=excluded.received_ns WHERE received_ns < ?",
-            (digest, now, now - self._window_ns),
-        ).rowcount
-        if fresh or job.again:
-            self._writer.execute(
-                "INSERT INTO requests (received_ns, source, items, payload) VALUES (?, ?, ?, ?)",
-                (now, job.source, job.items, job.payload),
-            )
-        return bool(fresh or job.again)
+            (digest(job.source, job.payload), now, now - self._window_ns),
+        )
+        return bool(seen.rowcount) or job.again
 
-    def _trim(self, passed: int) -> int:
+    def _trim(self, passed: int) -> tuple[int, int]:
+        """Forget what every cursor has passed; returns the bytes and the last number forgotten."""
         first = self._writer.execute("SELECT MIN(seq) FROM requests").fetchone()[0]
         if first is None or first > passed:
-            return 0
+            return 0, passed
         upto = min(passed, first + _TRIM_ROWS)
-        found = self._writer.execute("SELECT SUM(LENGTH(payload)) FROM requests WHERE seq<=?", (upto,))
+        found = self._writer.execute("SELECT SUM(size) FROM requests WHERE seq<=?", (upto,))
         freed: int = found.fetchone()[0]
         self._writer.execute("DELETE FROM requests WHERE seq<=?", (upto,))
-        return freed
+        return freed, upto
 
     def _prune(self, now: int) -> None:
         if time.monotonic() - self._pruned > _PRUNE_EVERY_S:
             self._pruned = time.monotonic()
             self._writer.execute("DELETE FROM digests WHERE received_ns < ?", (now - self._window_ns,))
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._writer)
-
     # --- back in the event loop ----------------------------------------------------------
 
-    def _committed(
-        self,
-        group: Iterable[_Append | _Move],
-        results: Iterable[tuple[_Append, bool]],
-        cursors: dict[str, int],
-        *,
-        last: int,
-        freed: int,
-        error: sqlite3.Error | None,
-    ) -> None:
-        self._bytes -= freed
+    def _committed(self, group: Iterable[_Append | _Move], done: _Committed, error: Exception | None) -> None:
         if error is not None:
             for job in group:
                 if isinstance(job, _Append):
@@ -382,21 +424,28 @@ class Log:
                 else:
                     _resolve(job.done, error=error)
             return
-        self._cursors = cursors
-        grown = last > self.last_seq
-        self.last_seq = last  # before any acknowledgement, so that "nothing pending" is never a lie
-        for job, stored in results:
+        self._bytes -= done.freed
+        self._cursors = done.cursors
+        self._remember(done.records)
+        self.last_seq = done.last  # before any acknowledgement, so that "nothing pending" is never a lie
+        for job, stored in done.stored:
             if stored:
                 self.appended_items += job.items
             else:
                 self._bytes -= len(job.payload)
             _resolve(job.done, stored)
-        for job in group:
-            if isinstance(job, _Move):
-                _resolve(job.done, None)
-        if grown:
+        for move in done.moves:
+            _resolve(move.done, None)
+        if done.records:
             news, self.news = self.news, asyncio.Event()
             news.set()
+
+    def _remember(self, records: list[Record]) -> None:
+        self._recent += records
+        self._recent_bytes += sum(len(record.payload) for record in records)
+        passed = min(self._cursors.values(), default=0)
+        while self._recent and (self._recent_bytes > _RECENT_BYTES or self._recent[0].seq <= passed):
+            self._recent_bytes -= len(self._recent.popleft().payload)
 
 
 def _resolve(future: asyncio.Future[Any], value: object = None, *, error: Exception | None = None) -> None:
@@ -406,73 +455,3 @@ def _resolve(future: asyncio.Future[Any], value: object = None, *, error: Except
         future.set_exception(error)
     else:
         future.set_result(value)
-
-
-class _Transaction:
-    """BEGIN IMMEDIATE ... COMMIT, or ROLLBACK when anything is raised."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None:
-            try:
-                self._connection.execute("COMMIT")
-                return
-            except sqlite3.Error:
-                self._rollback()
-                raise
-        self._rollback()
-
-    def _rollback(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-    connection.execute("PRAGMA busy_timeout=30000")
-    return connection
-
-
-def _open(path: Path, signal: str) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    try:
-        connection = _connect(path)
-        if new:
-            connection.execute("PRAGMA page_size=16384")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA wal_autocheckpoint=1000")
-        has_meta = connection.execute("SELECT 1 FROM sqlite_master WHERE name='meta'").fetchone()
-        if not has_meta:
-            values = {"format": str(FORMAT), "log_id": secrets.token_hex(8), "signal": signal}
-            with _Transaction(connection):
-                for statement in _SCHEMA.split(";"):
-                    connection.execute(statement)
-                connection.executemany("INSERT INTO meta VALUES (?, ?)", values.items())
-            _sync_directory(path.parent)
-        meta = dict(connection.execute("SELECT key, value FROM meta"))
-    except sqlite3.DatabaseError as error:
-        raise StartError(
-            f"the log {path} cannot be opened ({error}): it is damaged or not a Taximeter log; "
-            "move it aside to start with an empty one"
-        ) from error
-    if meta.get("format") != str(FORMAT) or meta.get("signal") != signal:
-        raise StartError(
-            f"the log {path} has format {meta.get('format')} for {meta.get('signal')}; this release reads "
-            f"format {FORMAT} for {signal}: use the release that wrote it, or another directory"
-        )
-    return connection
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

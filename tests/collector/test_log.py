@@ -133,7 +133,7 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path: Path) -> None:
         Log(path, "traces")
     path.unlink()
     Log(path, "traces")._writer.execute("UPDATE meta SET value='99' WHERE key='format'")
-    with pytest.raises(StartError, match="has format 99 for traces; this release reads format 1"):
+    with pytest.raises(StartError, match="has format 99 for traces; this release reads formats 1 and 2"):
         Log(path, "traces")
 
 
@@ -148,4 +148,125 @@ async def test_the_disks_reserve_is_left_to_the_cursors(
     assert (refused.value.reason, refused.value.retryable) == ("disk_full", True)
     await log.move("c", 1)
     assert log.bytes_stored == 0
+    await log.close()
+
+
+def segments(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "log" / "traces.segments").glob("*.seg"))
+
+
+async def test_a_damaged_request_is_quarantined_and_counted_and_its_neighbours_are_read(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    for number in range(10):
+        await log.append(bytes([number]) * 100, 10 + number, "otlp")
+    await log.close()
+    [path] = segments(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[content.index(bytes([3]) * 100) + 50] ^= 1  # in the payload of the fourth
+    content[content.index(bytes([7]) * 100) - 30] ^= 1  # in the head of the eighth
+    path.write_bytes(content)
+    log = opened(tmp_path)
+    batch = await log.read(0, EVERY, EVERY, {"otlp"})
+    assert [row.payload[0] for row in batch.rows] == [0, 1, 2, 4, 5, 6, 8, 9]
+    assert batch.last == 10
+    assert (log.damaged_requests, log.damaged_items) == (2, 13 + 17)
+    assert sorted(f.name for f in (tmp_path / "log" / "quarantine").iterdir()) == [
+        "traces-4.bin",
+        "traces-8.bin",
+    ]
+    await log.read(0, EVERY, EVERY, {"otlp"})
+    assert log.damaged_requests == 2, "the same damage, met by another cursor, counts once"
+    await log.close()
+
+
+async def test_a_damaged_index_is_made_anew_from_the_records(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    for number in range(300):
+        await log.append(b"%d" % number * 50, 1, "otlp")
+    await log.move("c", 100)
+    identity = log.log_id
+    await log.close()
+    content = bytearray(log.path.read_bytes())
+    content[100 : len(content) // 2] = bytes(len(content) // 2 - 100)
+    log.path.write_bytes(content)
+    log = opened(tmp_path)
+    assert log.log_id == identity, "exporters that keep their own position find it again"
+    batch = await log.read(0, EVERY, EVERY, {"otlp"})
+    assert {b"%d" % n * 50 for n in range(100, 300)} <= {row.payload for row in batch.rows}
+    assert await log.append(b"299" * 50, 1, "otlp") is False, "and duplicates are still known"
+    assert await log.append(b"new", 1, "otlp") is True
+    assert log.last_seq > 300
+    await log.close()
+
+
+async def test_the_index_is_completed_from_records_that_a_power_cut_took_from_it(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    for number in range(5):
+        await log.append(b"%d" % number, 1, "otlp")
+    await log.close()
+    index = sqlite3.connect(log.path)
+    index.execute("DELETE FROM requests WHERE seq > 3")
+    index.execute("DELETE FROM digests")
+    index.execute("UPDATE sqlite_sequence SET seq=3 WHERE name='requests'")
+    index.commit()
+    index.close()
+    with segments(tmp_path)[0].open("ab") as file:
+        file.write(b"\xabRECa record that was never finished")
+    log = opened(tmp_path)
+    batch = await log.read(0, EVERY, EVERY, {"otlp"})
+    assert [row.payload for row in batch.rows] == [b"0", b"1", b"2", b"3", b"4"]
+    assert await log.append(b"4", 1, "otlp") is False
+    assert await log.append(b"5", 1, "otlp") is True
+    assert (log.last_seq, log.damaged_requests) == (6, 0)
+    await log.close()
+
+
+async def test_files_are_removed_when_every_cursor_has_passed_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taximeter_collector.segments.SEGMENT_BYTES", 1000)
+    log = opened(tmp_path, "fast", "slow")
+    for number in range(30):
+        await log.append(bytes([number]) * 200, 1, "otlp")
+    assert len(segments(tmp_path)) > 5
+    await log.move("fast", 30)
+    assert len(segments(tmp_path)) > 5
+    await log.move("slow", 29)
+    assert len(segments(tmp_path)) <= 2
+    batch = await log.read(29, EVERY, EVERY, {"otlp"})
+    assert [row.payload for row in batch.rows] == [bytes([29]) * 200]
+    await log.close()
+
+
+async def test_a_log_of_the_last_format_is_rewritten(tmp_path: Path) -> None:
+    path = tmp_path / "log" / "traces.sqlite"
+    path.parent.mkdir()
+    old = sqlite3.connect(path)
+    old.executescript(
+        """
+        CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+        CREATE TABLE requests (seq INTEGER PRIMARY KEY AUTOINCREMENT, received_ns INTEGER NOT NULL,
+            source TEXT NOT NULL, items INTEGER NOT NULL, payload BLOB NOT NULL);
+        CREATE TABLE digests (digest BLOB PRIMARY KEY, received_ns INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE INDEX digests_by_time ON digests (received_ns);
+        CREATE TABLE cursors (name TEXT PRIMARY KEY, seq INTEGER NOT NULL);
+        INSERT INTO meta VALUES ('format', '1'), ('log_id', '0123456789abcdef'), ('signal', 'traces');
+        INSERT INTO cursors VALUES ('c', 3);
+        """
+    )
+    for number in range(1, 7):
+        old.execute("INSERT INTO requests VALUES (?, 5, 'otlp', 2, ?)", (number, b"%d" % number))
+    old.execute("DELETE FROM requests WHERE seq <= 3 OR seq = 6")
+    old.commit()
+    old.close()
+    log = opened(tmp_path)
+    assert (log.log_id, log.position("c"), log.last_seq, log.bytes_stored) == ("0123456789abcdef", 3, 6, 2)
+    batch = await log.read(3, EVERY, EVERY, {"otlp"})
+    assert [(r.seq, r.received_ns, r.items, r.payload) for r in batch.rows] == [(4, 5, 2, b"4"), (5, 5, 2, b"5")]
+    await log.append(b"new", 1, "otlp")
+    assert log.last_seq == 7
+    await log.close()
+    log = opened(tmp_path)
+    batch = await log.read(4, EVERY, EVERY, {"otlp"})
+    assert [r.payload for r in batch.rows] == [b"5", b"new"]
     await log.close()

@@ -21,7 +21,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from taximeter import semconv
-from taximeter_collector.process.raw import RawSpan
+from taximeter_collector.process.raw import status_code
 
 _STATUS = {"UNSET": 0, "OK": 1, "ERROR": 2}
 _MAX_STATEMENTS = 256  # different statements counted per trace
@@ -59,8 +59,8 @@ class Policy:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
-        """Take note of one span."""
+    def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
+        """Take note of one span: its head, its bytes, and its resource's message. Not asked if not overridden."""
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
         raise NotImplementedError
@@ -74,16 +74,25 @@ class Always(Policy):
 
 
 class Latency(Policy):
-    """From the first start to the last end: at least ``low`` ms, or in (low, high] where high is set."""
+    """From the first start to the last end, at least so many ms."""
+
+    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+        super().__init__(name)
+        self._low = values["threshold_ms"]
+
+    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
+        return Answer.YES if (facts.end - facts.start) // 1_000_000 >= self._low else Answer.NO
+
+
+class LatencyBetween(Policy):
+    """The same, in (low, high]; asked after every span, as officially: the order of arrival matters."""
 
     def __init__(self, name: str, values: Mapping[str, Any], bit: int) -> None:
         super().__init__(name)
         self._low, self._high, self._bit = values["threshold_ms"], values["upper_threshold_ms"], bit
 
-    def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
-        # Asked after every span, as officially: with an upper bound the order of arrival matters.
-        took = (facts.end - facts.start) // 1_000_000
-        if self._low < took <= self._high if self._high else took >= self._low:
+    def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
+        if self._low < (facts.end - facts.start) // 1_000_000 <= self._high:
             facts.marks |= self._bit
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
@@ -98,8 +107,9 @@ class StatusCode(Policy):
         self._codes = {_STATUS[code] for code in values["status_codes"]}
         self._bit = bit
 
-    def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
-        if head.status.code in self._codes:
+    def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
+        status = head.status
+        if (status_code(status) if status else 0) in self._codes:
             facts.marks |= self._bit
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
@@ -114,14 +124,14 @@ class Attribute(Policy):
         self._key, self._test, self._bit, self._invert = key, test, bit, invert
         self._needle = key.encode()
 
-    def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
+    def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
         if facts.marks & self._bit:
             return
         # Most spans do not have the key: a search for its bytes is cheaper than decoding.
-        if self._needle in raw.span:
-            pairs = Span.FromString(raw.span).attributes
-        elif self._needle in raw.resource.resource:
-            pairs = Resource.FromString(raw.resource.resource).attributes
+        if self._needle in span:
+            pairs = Span.FromString(span).attributes
+        elif self._needle in resource.resource:
+            pairs = Resource.FromString(resource.resource).attributes
         else:
             return
         if any(pair.key == self._key and self._test(pair.value) for pair in pairs):
@@ -176,9 +186,9 @@ class And(Policy):
         for part in parts:
             self.rate *= part.rate
 
-    def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
+    def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
         for part in self._parts:
-            part.see(facts, head, raw)
+            part.see(facts, head, span, resource)
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
         for part in self._parts:
@@ -194,9 +204,9 @@ class Expensive(Policy):
         super().__init__(name)
         self._least = values["min_usd"]
 
-    def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
-        if b".cost.amount" in raw.span:
-            for pair in Span.FromString(raw.span).attributes:
+    def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
+        if b".cost.amount" in span:
+            for pair in Span.FromString(span).attributes:
                 if pair.key in (semconv.GEN_AI_USAGE_COST_AMOUNT, semconv.COLLECTOR_COST_AMOUNT):
                     facts.money += pair.value.double_value or float(pair.value.int_value)
 
@@ -214,10 +224,10 @@ class NPlusOne(Policy):
         self._least = values["min_calls"]
         self._needles = [key.encode() for key in self._KEYS]
 
-    def see(self, facts: Facts, head: Any, raw: RawSpan) -> None:
-        if not any(needle in raw.span for needle in self._needles):
+    def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
+        if not any(needle in span for needle in self._needles):
             return
-        found = {p.key: p.value.string_value for p in Span.FromString(raw.span).attributes}
+        found = {p.key: p.value.string_value for p in Span.FromString(span).attributes}
         statement = next((found[key] for key in self._KEYS if found.get(key)), None)
         if statement is None:
             return
@@ -247,7 +257,7 @@ def _build(values: dict[str, Any], bit: Callable[[], int]) -> Policy:
         return Attribute(name, own["key"], test, bit(), invert=own["invert_match"])
     makers: dict[str, Callable[[], Policy]] = {
         "always_sample": lambda: Always(name),
-        "latency": lambda: Latency(name, own, bit()),
+        "latency": lambda: LatencyBetween(name, own, bit()) if own["upper_threshold_ms"] else Latency(name, own),
         "status_code": lambda: StatusCode(name, own, bit()),
         "probabilistic": lambda: Probabilistic(name, own),
         "rate_limiting": lambda: RateLimiting(name, own),

@@ -23,7 +23,7 @@ _SCHEMA: Schema = {
         "parent_span_id": (4, BYTES, ONE, ""),
         "start": (7, FIXED64, ONE, ""),
         "end": (8, FIXED64, ONE, ""),
-        "status": (15, MESSAGE, ONE, "Status"),
+        "status": (15, BYTES, ONE, ""),
     },
     "Scope": {
         "scope": (1, BYTES, ONE, ""),
@@ -36,12 +36,21 @@ _SCHEMA: Schema = {
         "schema_url": (3, STRING, ONE, ""),
     },
     "Traces": {"resources": (1, MESSAGE, MANY, "Resource")},
+    "HeadScope": {"spans": (2, MESSAGE, MANY, "Head")},
+    "HeadResource": {"scopes": (2, MESSAGE, MANY, "HeadScope")},
+    "Heads": {"resources": (1, MESSAGE, MANY, "HeadResource")},
 }
 
 
 _CLASSES = messages("taximeter.raw", _SCHEMA)
 Traces: Any = _CLASSES["Traces"]
 Head: Any = _CLASSES["Head"]
+_Heads: Any = _CLASSES["Heads"]
+_Status: Any = _CLASSES["Status"]
+
+
+#: How a span begins whose trace id is its first field and 16 bytes long, as every SDK writes it.
+TRACE_ID_FIRST = b"\x0a\x10"
 
 
 class RawSpan(NamedTuple):
@@ -58,18 +67,44 @@ class RawSpan(NamedTuple):
 
 def trace_id(span: bytes) -> bytes:
     """The trace id of an encoded span; empty where it has none."""
-    if span[:2] == b"\x0a\x10":  # field 1 first and 16 bytes long, as every SDK writes it
+    if span[:2] == TRACE_ID_FIRST:
         return span[2:18]
     found: bytes = Head.FromString(span).trace_id
     return found
 
 
-def spans(payload: bytes) -> Iterator[RawSpan]:
-    """Every span of a serialised request, in order. Raises ``DecodeError``."""
+def heads(payload: bytes) -> Iterator[tuple[Any, Any, Iterable[bytes], Iterable[Any]]]:
+    """By resource and scope, their messages, the spans, and the head of each. Raises ``DecodeError``.
+
+    Two parses of the whole cost a tenth of one parse for each span.
+    """
+    for resource, heads in zip(Traces.FromString(payload).resources, _Heads.FromString(payload).resources):  # noqa: B905
+        for scope, with_heads in zip(resource.scopes, heads.scopes):  # noqa: B905  (the same bytes)
+            yield resource, scope, scope.spans, with_heads.spans
+
+
+def status_code(status: bytes) -> int:
+    """The code of an encoded status (:attr:`Head.status`)."""
+    if not status:
+        return 0
+    if len(status) == 2 and status[0] == 0x18:  # nothing but the code
+        return status[1]
+    code: int = _Status.FromString(status).code
+    return code
+
+
+def scopes(payload: bytes) -> Iterator[tuple[Any, Any, Iterable[bytes]]]:
+    """A serialised request by resource and scope: their messages and the spans. Raises ``DecodeError``."""
     for resource in Traces.FromString(payload).resources:
         for scope in resource.scopes:
-            for span in scope.spans:
-                yield RawSpan(resource, scope, span)
+            yield resource, scope, scope.spans
+
+
+def spans(payload: bytes) -> Iterator[RawSpan]:
+    """Every span of a serialised request, in order. Raises ``DecodeError``."""
+    for resource, scope, found in scopes(payload):
+        for span in found:
+            yield RawSpan(resource, scope, span)
 
 
 def join(parts: Iterable[RawSpan]) -> bytes:

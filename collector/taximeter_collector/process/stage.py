@@ -24,7 +24,7 @@ from typing import Any
 
 from taximeter import semconv
 from taximeter_collector.errors import Refusal
-from taximeter_collector.log import Batch, Log
+from taximeter_collector.log import Batch, Log, Row
 from taximeter_collector.own_metrics import OwnMetrics
 from taximeter_collector.process import raw
 from taximeter_collector.process.chain import Chain
@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS stage (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWI
 _REQUEST_BYTES = 1 << 20
 _READ_BYTES = 4 << 20
 _NEVER = 1 << 62
+_MARKS = 1000
 
 
 class TailSamplingStage:
@@ -64,6 +65,7 @@ class TailSamplingStage:
         self._source, self._sources, self._kept, self._sampler = source, sources, kept, sampler
         self._own, self._chain, self._clock = own, chain, clock
         self._annotate, self._marked = annotate, marked
+        self._marks: dict[tuple[str, bool, float], bytes] = {}
         self._draining = asyncio.Event()
         self._position = source.position(self.cursor)
         sampler.seen = self._position
@@ -128,21 +130,17 @@ class TailSamplingStage:
         decided = [o for o in outcomes if isinstance(o, Decided)]
         wanted = {o.trace_id: o.decision for o in decided if o.decision.kept or self._sampler.dry_run}
         seqs = {seq for o in decided if o.trace_id in wanted for seq in o.seqs}
-        spans: dict[bytes, list[raw.RawSpan]] = {trace_id: [] for trace_id in wanted}
-        for row in await self._source.rows(seqs):
-            for part in raw.spans(self._chain.row(row).payload):
-                if part.trace_id in spans and row.seq <= wanted[part.trace_id].at_seq:
-                    spans[part.trace_id].append(part)
+        spans = await asyncio.to_thread(self._gather, await self._source.rows(seqs), wanted)
         if self._annotate is not None:
             spans = {trace_id: self._annotate(parts) for trace_id, parts in spans.items()}
         for group in _grouped(outcomes, spans):
             late = [o for o in group if isinstance(o, Late) and o.seq > self._late]
-            parts = [
-                self._with_reason(part, decision)
-                for trace_id, decision in ((o.trace_id, o.decision) for o in group if isinstance(o, Decided))
-                for part in spans.get(trace_id, ())
-            ]
-            parts += [self._with_reason(part, d) for o in late for part, d in o.spans]
+            parts: list[raw.RawSpan] = []
+            for outcome in group:
+                if isinstance(outcome, Decided) and outcome.trace_id in spans:
+                    mark = self._mark(outcome.decision)
+                    parts += [raw.RawSpan(r, s, span + mark) for r, s, span in spans[outcome.trace_id]]
+            parts += [part._replace(span=part.span + self._mark(d)) for o in late for part, d in o.spans]
             rows = [
                 (o.trace_id, o.decision.kept, o.decision.reason, o.decision.at_seq, o.decision.count)
                 for o in group
@@ -186,16 +184,33 @@ class TailSamplingStage:
                 sampled=str(outcome.decision.kept).lower(),
             )
 
-    def _with_reason(self, part: raw.RawSpan, decision: Decision) -> raw.RawSpan:
-        """The span with the reason it was kept for and the number of traces it stands for."""
+    def _gather(self, rows: list[Row], wanted: dict[bytes, Decision]) -> dict[bytes, list[raw.RawSpan]]:
+        """The spans of the wanted traces, as they were when each was decided."""
+        spans: dict[bytes, list[raw.RawSpan]] = {trace_id: [] for trace_id in wanted}
+        for row in rows:
+            for resource, scope, found in raw.scopes(self._chain.row(row).payload):
+                for span in found:
+                    decision = wanted.get(trace_id := raw.trace_id(span))
+                    if decision is not None and row.seq <= decision.at_seq:
+                        spans[trace_id].append(raw.RawSpan(resource, scope, span))
+        return spans
+
+    def _mark(self, decision: Decision) -> bytes:
+        """Two encoded attributes: the reason a span was kept for and the number of traces it stands for."""
         if not self._marked:
-            return part
-        extra = raw.text_attribute(semconv.SAMPLING_POLICY, decision.reason)
-        if self._sampler.dry_run:
-            extra += raw.boolean_attribute(semconv.SAMPLING_KEPT, decision.kept)
-        else:
-            extra += raw.number_attribute(semconv.SAMPLING_ADJUSTED_COUNT, decision.count)
-        return part._replace(span=part.span + extra)
+            return b""
+        key = decision.reason, decision.kept, decision.count
+        mark = self._marks.get(key)
+        if mark is None:
+            mark = raw.text_attribute(semconv.SAMPLING_POLICY, decision.reason)
+            if self._sampler.dry_run:
+                mark += raw.boolean_attribute(semconv.SAMPLING_KEPT, decision.kept)
+            else:
+                mark += raw.number_attribute(semconv.SAMPLING_ADJUSTED_COUNT, decision.count)
+            if len(self._marks) >= _MARKS:  # an upstream sampler may set any weight
+                self._marks.clear()
+            self._marks[key] = mark
+        return mark
 
     def _restore(self, database: sqlite3.Connection) -> int:
         state = dict(database.execute("SELECT key, value FROM stage"))

@@ -14,6 +14,7 @@ come later follow the decision while it is remembered.
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from taximeter_collector.log import Row
+from taximeter_collector.process import raw
 from taximeter_collector.process.policies import Always, Answer, Facts, Policy
 from taximeter_collector.process.policies import build as policies
-from taximeter_collector.process.raw import Head, RawSpan, spans
+from taximeter_collector.process.raw import RawSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Sampler:
     ) -> None:
         self.dry_run = dry_run  # everything is passed on, and late spans too
         self.policies = policies
+        self._sees = [policy.see for policy in policies if type(policy).see is not Policy.see]
         self._wait_ns = int(wait_s * 1e9)
         self._root_ns = int(wait_after_root_s * 1e9)
         self._max_traces = max_traces
@@ -98,18 +101,10 @@ class Sampler:
     def take(self, row: Row) -> Iterator[Decided | Late]:
         """Note one row's spans; first decide what was due when it came."""
         yield from self.due(row.received_ns)
-        late: list[tuple[RawSpan, Decision]] = []
-        try:
-            parts = list(spans(row.payload))
-        except DecodeError:  # the intake checked it: not one of ours
-            parts = []
         self.seen = row.seq
-        for raw in parts:
-            decision = self._known(raw.trace_id)
-            if decision is None:
-                self._note(raw, row)
-            elif (decision.kept or self.dry_run) and row.seq > decision.at_seq:
-                late.append((raw, decision))
+        late: list[tuple[RawSpan, Decision]] = []
+        with contextlib.suppress(DecodeError):  # the intake checked it: not one of ours
+            late = self._note(row)
         if late:
             yield Late(row.seq, late)
         while len(self._open) > self._max_traces:
@@ -140,21 +135,36 @@ class Sampler:
     def _known(self, trace_id: bytes) -> Decision | None:
         return self._decisions[0].get(trace_id) or self._decisions[1].get(trace_id)
 
-    def _note(self, raw: RawSpan, row: Row) -> None:
-        facts = self._open.get(raw.trace_id)
-        head = Head.FromString(raw.span)
-        if facts is None:
-            facts = self._open[raw.trace_id] = Facts(row.received_ns, weight=adjusted_count(head.trace_state))
-        if not facts.seqs or facts.seqs[-1] != row.seq:
-            facts.seqs.append(row.seq)
-        facts.spans += 1
-        if not facts.start or head.start < facts.start:
-            facts.start = head.start
-        facts.end = max(facts.end, head.end)
-        if self._root_ns and not head.parent_span_id:
-            self._rooted.setdefault(raw.trace_id, row.received_ns)
-        for policy in self.policies:
-            policy.see(facts, head, raw)
+    def _note(self, row: Row) -> list[tuple[RawSpan, Decision]]:
+        """Note a row's spans; returns those that come after their trace was decided."""
+        opened, seq, rooted = self._open, row.seq, self._root_ns
+        late = []
+        for resource, scope, spans, heads in raw.heads(row.payload):
+            for span, head in zip(spans, heads):  # noqa: B905  (hot, and of the same bytes)
+                trace_id = span[2:18] if span[:2] == raw.TRACE_ID_FIRST else head.trace_id
+                facts = opened.get(trace_id)
+                if facts is None:
+                    decision = self._known(trace_id)
+                    if decision is not None:
+                        if (decision.kept or self.dry_run) and seq > decision.at_seq:
+                            late.append((RawSpan(resource, scope, span), decision))
+                        continue
+                    facts = opened[trace_id] = Facts(
+                        row.received_ns, [seq], weight=adjusted_count(head.trace_state)
+                    )
+                elif facts.seqs[-1] != seq:
+                    facts.seqs.append(seq)
+                facts.spans += 1
+                start, end = head.start, head.end
+                if not facts.start or start < facts.start:
+                    facts.start = start
+                if end > facts.end:
+                    facts.end = end
+                if rooted and not head.parent_span_id:
+                    self._rooted.setdefault(trace_id, row.received_ns)
+                for see in self._sees:
+                    see(facts, head, span, resource)
+        return late
 
     def _decide(self, trace_id: bytes, now_ns: int) -> Decided:
         facts = self._open.pop(trace_id)

@@ -1,0 +1,3 @@
+def write(*_: object) -> int:
+    return 0
+    return 0
