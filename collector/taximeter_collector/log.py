@@ -365,9 +365,9 @@ class Log:
                 done.stored.append((job, fresh))
                 if fresh:
                     done.last += 1
-                    done.records.append(Record(
-                        done.last, now, job.source, job.items, job.payload, job.within is not None
-                    ))
+                    done.records.append(
+                        Record(done.last, now, job.source, job.items, job.payload, job.within is not None)
+                    )
         if done.records:
             places = self._segments.append(done.records)
             rows = [row(record, place) for record, place in zip(done.records, places, strict=True)]

@@ -1,4 +1,4 @@
-"""The log's index, in SQLite: which requests there are, where they lie, what was seen, how far each cursor is.
+"""The log's index, in SQLite: the requests and where they lie, what was seen, how far each cursor is.
 
 A request's record is on disk (:mod:`~taximeter_collector.segments`) before its row here is committed;
 rows that a crash took are made from the records at the next start. What a stage writes beside a request

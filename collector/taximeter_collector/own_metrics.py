@@ -38,6 +38,11 @@ METRICS: dict[str, tuple[str, str]] = {
     "taximeter_collector_export_retries": ("counter", "failed attempts that will be repeated"),
     "taximeter_collector_partial_success_rejected": ("counter", "items a destination says it rejected"),
     "taximeter_collector_log_bytes": ("gauge", "payload in the log not yet passed by all cursors"),
+    "taximeter_collector_log_damaged_requests": (
+        "counter",
+        "requests of the log that disk or hand damaged: quarantined, not delivered",
+    ),
+    "taximeter_collector_log_damaged_items": ("counter", "spans, points or log records in them"),
     "taximeter_collector_log_limit_bytes": ("gauge", "where the log begins to refuse"),
     "taximeter_collector_duplicate_spans": ("counter", "spans the span store had already"),
     "taximeter_collector_clock_lead_seconds": (

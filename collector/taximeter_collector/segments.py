@@ -98,7 +98,13 @@ class Segments:
         for record in records:
             source = record.source.encode()
             head = _HEAD.pack(
-                _BOUND if record.bound else _MAGIC, 0, record.seq, record.received_ns, record.items, len(source), len(record.payload)
+                _BOUND if record.bound else _MAGIC,
+                0,
+                record.seq,
+                record.received_ns,
+                record.items,
+                len(source),
+                len(record.payload),
             )
             crc = isal_zlib.crc32(record.payload, isal_zlib.crc32(head[_BEHIND_CRC:] + source))
             pieces += [head[:4] + crc.to_bytes(4, "little") + head[_BEHIND_CRC:] + source, record.payload]
@@ -182,7 +188,8 @@ def number(path: Path) -> int:
 def log_id(folder: Path) -> str | None:
     """The id of the log these files belong to; None where no file tells."""
     for path in reversed(files(folder)):
-        head = path.open("rb").read(_FILE_HEAD)
+        with path.open("rb") as file:
+            head = file.read(_FILE_HEAD)
         if head.startswith(FILE_MAGIC) and len(head) == _FILE_HEAD:
             return head[len(FILE_MAGIC) :].decode("ascii", "replace")
     return None

@@ -313,6 +313,9 @@ class Service:
         for name, log in self._logs.items():
             yield "taximeter_collector_log_bytes", {"data_type": name}, log.bytes_stored
             yield "taximeter_collector_log_limit_bytes", {"data_type": name}, log.max_bytes
+        for name, log in (*self._logs.items(), *self._kept.items()):
+            yield "taximeter_collector_log_damaged_requests", {"log": name}, log.damaged_requests
+            yield "taximeter_collector_log_damaged_items", {"log": name}, log.damaged_items
         used = resource.getrusage(resource.RUSAGE_SELF)
         yield "otelcol_process_cpu_seconds", {}, used.ru_utime + used.ru_stime
         yield "otelcol_process_memory_rss", {}, resident_bytes()

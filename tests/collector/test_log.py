@@ -155,7 +155,9 @@ def segments(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "log" / "traces.segments").glob("*.seg"))
 
 
-async def test_a_damaged_request_is_quarantined_and_counted_and_its_neighbours_are_read(tmp_path: Path) -> None:
+async def test_a_damaged_request_is_quarantined_and_counted_and_its_neighbours_are_read(
+    tmp_path: Path,
+) -> None:
     log = opened(tmp_path)
     for number in range(10):
         await log.append(bytes([number]) * 100, 10 + number, "otlp")
@@ -262,7 +264,10 @@ async def test_a_log_of_the_last_format_is_rewritten(tmp_path: Path) -> None:
     log = opened(tmp_path)
     assert (log.log_id, log.position("c"), log.last_seq, log.bytes_stored) == ("0123456789abcdef", 3, 6, 2)
     batch = await log.read(3, EVERY, EVERY, {"otlp"})
-    assert [(r.seq, r.received_ns, r.items, r.payload) for r in batch.rows] == [(4, 5, 2, b"4"), (5, 5, 2, b"5")]
+    assert [(r.seq, r.received_ns, r.items, r.payload) for r in batch.rows] == [
+        (4, 5, 2, b"4"),
+        (5, 5, 2, b"5"),
+    ]
     await log.append(b"new", 1, "otlp")
     assert log.last_seq == 7
     await log.close()

@@ -60,7 +60,7 @@ class Policy:
         self.name = name
 
     def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
-        """Take note of one span: its head, its bytes, and its resource's message. Not asked if not overridden."""
+        """Take note of one span: its head, its bytes, its resource's message. Asked only if overridden."""
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
         raise NotImplementedError
@@ -257,7 +257,9 @@ def _build(values: dict[str, Any], bit: Callable[[], int]) -> Policy:
         return Attribute(name, own["key"], test, bit(), invert=own["invert_match"])
     makers: dict[str, Callable[[], Policy]] = {
         "always_sample": lambda: Always(name),
-        "latency": lambda: LatencyBetween(name, own, bit()) if own["upper_threshold_ms"] else Latency(name, own),
+        "latency": lambda: (
+            LatencyBetween(name, own, bit()) if own["upper_threshold_ms"] else Latency(name, own)
+        ),
         "status_code": lambda: StatusCode(name, own, bit()),
         "probabilistic": lambda: Probabilistic(name, own),
         "rate_limiting": lambda: RateLimiting(name, own),

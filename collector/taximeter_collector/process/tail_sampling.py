@@ -158,8 +158,7 @@ class Sampler:
                 start, end = head.start, head.end
                 if not facts.start or start < facts.start:
                     facts.start = start
-                if end > facts.end:
-                    facts.end = end
+                facts.end = max(facts.end, end)
                 if rooted and not head.parent_span_id:
                     self._rooted.setdefault(trace_id, row.received_ns)
                 for see in self._sees:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from isal import isal_zlib
 
 from taximeter_collector.errors import Refusal
 
@@ -43,7 +43,7 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
             accepted = ", ".join(ENCODINGS)
             message = f"content-encoding {encoding!r} is not supported; accepted: {accepted}"
             raise Refusal("encoding", message, retryable=False)
-    except (isal_zlib.error, OSError, EOFError) as error:
+    except (zlib.error, OSError, EOFError) as error:
         message = f"the body ({len(body)} bytes) is not valid {encoding} ({error})"
         raise Refusal("malformed", message, retryable=False) from error
     if len(plain) > limit:
@@ -66,7 +66,7 @@ def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
         members += 1
         if members > _MAX_MEMBERS:
             raise EOFError(f"it has more than {_MAX_MEMBERS} members")
-        stream = isal_zlib.decompressobj(wbits)
+        stream = zlib.decompressobj(wbits)
         while not stream.eof:
             piece = stream.decompress(body, _CHUNK)
             body = stream.unconsumed_tail
