@@ -11,6 +11,7 @@ from typing import Any
 from taximeter_analysis.model import (
     P95_FIRM_FROM,
     P99_FIRM_FROM,
+    CacheUsage,
     ModelUsage,
     Quantiles,
     Ranked,
@@ -95,8 +96,11 @@ def totals(store: Store) -> tuple[Usage, Quantiles, Split | None, Spread]:
     )
 
 
-def routes(store: Store, slow_s: float) -> tuple[Route, ...]:
-    """One `Route` per service, method and http.route; those that take most time first."""
+def routes(store: Store, slow_s: float, *, bounds: bool = True) -> tuple[Route, ...]:
+    """One `Route` per service, method and http.route; those that take most time first.
+
+    Without ``bounds`` their quantiles carry no order statistics.
+    """
     found = store.rows(
         f"""
         SELECT service, method, route, any_value({LABEL}), count(*) FILTER (duration_s >= ?),
@@ -107,7 +111,7 @@ def routes(store: Store, slow_s: float) -> tuple[Route, ...]:
         """,
         [slow_s],
     )
-    ranks = by_route(store)
+    ranks = by_route(store) if bounds else {}
     return tuple(_route(row, ranks.get(row[:3], ())) for row in found)
 
 
@@ -167,6 +171,23 @@ def models(store: Store) -> tuple[ModelUsage, ...]:
         """
     )
     return tuple(ModelUsage(*[*row[:10], quantiles(row[10], row[11], row[12], 1e9)]) for row in found)
+
+
+def caches(store: Store, totals: Usage) -> tuple[CacheUsage, ...]:
+    """By cache name, from the requests' evidence; what that does not name (off, or over its bound) is one."""
+    found = store.rows(
+        """
+        SELECT split_part(part, '=', 1), sum(len(string_split(part, ','))),
+            sum(length(part) - length(replace(part, '+', '')))
+        FROM (SELECT unnest(string_split(cache_keys, ' ')) AS part FROM picked WHERE cache_keys <> '')
+        GROUP BY 1 ORDER BY 2 DESC, 1
+        """
+    )
+    rows: list[tuple[str | None, int, int]] = [(name, int(number), int(hits)) for name, number, hits in found]
+    lookups = (totals.cache_lookups or 0) - sum(number for _, number, _ in rows)
+    if lookups > 0:
+        rows.append((None, lookups, max(0, (totals.cache_hits or 0) - sum(hits for _, _, hits in rows))))
+    return tuple(CacheUsage(*row, share(row[2], row[1])) for row in rows)
 
 
 def span_totals(store: Store) -> SpanTotals:

@@ -69,6 +69,14 @@ class Ranked:
     values: tuple[float, ...]
 
 
+def bounds_of(
+    latency: Quantiles, ranked: tuple[Ranked, ...], q: float
+) -> tuple[float | None, float | None] | None:
+    """Between what a quantile lies: 95 % confidence bounds, else its histogram's bucket; None: not known."""
+    known: tuple[Ranked | Within, ...] = (*ranked, *latency.within)
+    return next(((each.low, each.high) for each in known if each.q == q), None)
+
+
 @dataclass(frozen=True)
 class Spread:
     """Standard deviations over requests of what one request causes; None: not known, or one request."""
@@ -169,6 +177,16 @@ class ModelUsage:
     cost_usd: float | None
     unpriced_calls: Annotated[int, "calls that succeeded and carry no price"]
     latency: Quantiles
+
+
+@dataclass(frozen=True)
+class CacheUsage:
+    """One of the service's caches, over all routes."""
+
+    name: Annotated[str | None, "None: look-ups whose cache no evidence names"]
+    lookups: int
+    hits: int
+    hit_rate: Annotated[float | None, "hits / lookups"]
 
 
 @dataclass(frozen=True)
@@ -355,6 +373,7 @@ class Report:
     timeline: Timeline
     slowest: Annotated[Waterfall | None, "the longest request; None without requests"]
     notes: Annotated[tuple[str, ...], "what the reader must know to read the figures right"]
+    caches: Annotated[tuple[CacheUsage, ...], "most look-ups first"] = ()
     quantile_method: str = QUANTILE_METHOD
     schema_version: int = field(default=SCHEMA_VERSION)
 

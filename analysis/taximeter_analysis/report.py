@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 from taximeter_analysis import course, figures, findings, ranks, traces
-from taximeter_analysis.model import Report, Usage, Window
+from taximeter_analysis.model import RepeatedStatements, Report, Slow, Timeline, Usage, Window
 from taximeter_analysis.selection import Selection, select
 from taximeter_analysis.store import NothingToReport, Store
 from taximeter_analysis.window import Filters, iso
+from taximeter_collector.store.schema import MIN_REPEATS
 
 SLOW_S = 2.0
 TOP = 10
@@ -21,6 +22,7 @@ def report(
     slow_s: float = SLOW_S,
     top: int = TOP,
     now: float | None = None,
+    brief: bool = False,
 ) -> Report:
     """Read everything that ``filters`` select and say what it came to.
 
@@ -30,6 +32,7 @@ def report(
         slow_s: from how many seconds on a request or query is slow.
         top: how many slow requests, slow queries and repeated statements to list.
         now: the instant of ``generated_at``, Unix seconds; by default the clock's.
+        brief: leave out what a live screen does not show: bounds, slow and repeated ones, the course of time.
 
     Raises:
         NothingToReport: nothing was found in the window or under the filters.
@@ -62,18 +65,21 @@ def report(
         requests_per_second=totals.requests / observed_s if totals.requests > 1 and observed_s > 0 else None,
         spread=spread,
         latency=latency,
-        ranked=ranks.of_all(store),
+        ranked=() if brief else ranks.of_all(store),
         split=split,
         totals_from_spans=spans,
-        routes=figures.routes(store, slow_s),
+        routes=figures.routes(store, slow_s, bounds=not brief),
         tenants=figures.tenants(store),
         models=figures.models(store),
-        slow=findings.slow(store, slow_s, top),
-        repeated=findings.repeated(store, top),
+        slow=Slow(slow_s, 0, 0, (), ()) if brief else findings.slow(store, slow_s, top),
+        repeated=RepeatedStatements(MIN_REPEATS, 0, ()) if brief else findings.repeated(store, top),
         projection=course.projection(totals, spans, observed_s),
-        timeline=course.timeline(store, selection.first_ns, selection.last_ns),
-        slowest=traces.longest(store),
+        timeline=Timeline(1.0, ())
+        if brief
+        else course.timeline(store, selection.first_ns, selection.last_ns),
+        slowest=None if brief else traces.longest(store),
         notes=_notes(selection, totals),
+        caches=figures.caches(store, totals),
     )
 
 

@@ -160,6 +160,7 @@ def figures(spans: list[Span]) -> dict[str, Any]:
             )
         ],
         "models": _models(calls + outside),
+        "caches": _caches(requests),
         "slow": _slow(requests),
         "repeated": _repeated(requests),
         "monthly_usd": None if observed < 30 else usage["cost_usd"] / observed * 30 * 86400,
@@ -195,7 +196,7 @@ def _rank(q: Fraction, count: int) -> int:
 
 def _quantiles(values: list[Any], unit: float = 1.0) -> dict[str, Any]:
     ordered, count = sorted(values), len(values)
-    found: dict[str, Any] = {"count": count, "p95_weak": count < 59, "p99_weak": count < 299}
+    found: dict[str, Any] = {"count": count, "within": [], "p95_weak": count < 59, "p99_weak": count < 299}
     for name, q in (("p50", Fraction(50, 100)), ("p95", Fraction(95, 100)), ("p99", Fraction(99, 100))):
         found[name] = ordered[_rank(q, count) - 1] / unit if count else None
     found["max"] = ordered[-1] / unit if count else None
@@ -334,6 +335,20 @@ def _models(calls: list[Span]) -> list[dict[str, Any]]:
             }
         )  # fmt: skip
     return sorted(rows, key=lambda row: (-row["cost_usd"], -row["calls"], row["model"]))
+
+
+def _caches(requests: list[Span]) -> list[dict[str, Any]]:
+    """From ``name=+hash,-hash/normalised other=...`` on each request."""
+    seen: dict[str, list[bool]] = defaultdict(list)
+    for request in requests:
+        for part in (request.get("taximeter.cache.lookups") or "").split():
+            name, _, looks = part.partition("=")
+            seen[name] += [look.startswith("+") for look in looks.split(",")]
+    rows = [
+        {"name": name, "lookups": len(hits), "hits": sum(hits), "hit_rate": sum(hits) / len(hits)}
+        for name, hits in seen.items()
+    ]
+    return sorted(rows, key=lambda row: (-int(str(row["lookups"])), str(row["name"])))
 
 
 def _slow(requests: list[Span]) -> dict[str, Any]:

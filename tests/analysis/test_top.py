@@ -130,3 +130,18 @@ def until(terminal: int, wanted: str, seconds: float = 90) -> bool:
         assert ready, f"{wanted!r} did not appear in {seconds} s; shown: {shown[-2000:]!r}"
         shown += os.read(terminal, 65536).decode(errors="replace")
     return True
+
+
+def test_a_look_at_the_last_minutes_reads_no_more_than_them(tmp_path: Path) -> None:
+    """Old segments are not opened, and what no screen shows is not worked out."""
+    path = hotel(requests=300).write(tmp_path / "store", segments=2)
+    for folder in ("spans", "requests"):
+        os.utime(path / folder / "000000.parquet", (1_000, 1_000))
+    with open_store(path, written_since=2_000) as young, open_store(path) as whole:
+        assert {len(files) for files in young.segments.values()} == {1}
+        assert report(young).totals.requests == 150
+        brief, full = report(whole, brief=True), report(whole)
+    assert (brief.totals, brief.latency, brief.projection) == (full.totals, full.latency, full.projection)
+    shown = [(route.label, route.usage, route.latency) for route in brief.routes]
+    assert shown == [(route.label, route.usage, route.latency) for route in full.routes]
+    assert brief.slowest is None and brief.repeated.shown == () and full.repeated.shown

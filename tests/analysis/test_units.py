@@ -90,3 +90,11 @@ def test_strangers_strings_stay_on_one_line_and_drive_nothing() -> None:
     assert units.plain("a\x1b[31mred\x1b[0m\u202e\x00") == "a\ufffd[31mred\ufffd[0m\ufffd\ufffd"
     assert units.plain("x" * 5000, 10) == "xxxxxxxxx…"
     assert units.plain(None) == "-"
+
+
+def test_bounds_share_a_unit() -> None:
+    assert units.between(0.0462, 0.0610) == "46.2-61.0 ms"
+    assert units.between(0.9, 1.45) == "0.900-1.45 s"
+    assert (units.between(2.0, None), units.between(None, 0.1)) == ("over 2.00 s", "under 100 ms")
+    assert units.between(None, None) == "-"
+    assert units.between(50, 90) == "50.0 s to 1 min 30 s"

@@ -19,6 +19,7 @@ from taximeter_analysis import course
 from taximeter_analysis.figures import NO_ROUTE, quantiles, share
 from taximeter_analysis.model import (
     Bucket,
+    CacheUsage,
     ModelUsage,
     RepeatedStatements,
     Report,
@@ -139,7 +140,7 @@ class _Reader:
             slow=Slow(self._slow_s, whole.over(self._slow_s) or 0, 0, (), ()),
             repeated=RepeatedStatements(MIN_REPEATS, 0, ()),
             projection=course.projection(totals, spans, end - begin), timeline=timeline, slowest=None,
-            notes=self._notes(filters, whole),
+            notes=self._notes(filters, whole), caches=self._caches(),
         )  # fmt: skip
 
     def _histogram(self, histogram: names.Histogram, by: tuple[str, ...]) -> dict[Key, Buckets]:
@@ -208,6 +209,13 @@ class _Reader:
                 )
             )  # fmt: skip
         return tuple(sorted(found, key=lambda item: (-(item.cost_usd or 0.0), -item.calls, item.model or "")))
+
+    def _caches(self) -> tuple[CacheUsage, ...]:
+        lookups = self._growth.of(names.CACHE_LOOKUPS, names.CACHE)
+        hits = self._growth.of(names.CACHE_HITS, names.CACHE)
+        rows = [(key[0] or None, round(number), round(hits.get(key, 0.0))) for key, number in lookups.items()]
+        rows.sort(key=lambda row: (-row[1], row[0] or ""))
+        return tuple(CacheUsage(*row, share(row[2], row[1])) for row in rows)
 
     def _call_totals(self, totals: Usage, models: Iterable[ModelUsage]) -> SpanTotals:
         """The count from the calls' own instruments, beside that from the requests' accounts."""

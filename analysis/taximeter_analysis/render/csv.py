@@ -1,4 +1,4 @@
-"""The report's routes, tenants and models as CSV: one line each, every figure, plain units in the heading.
+"""Routes, tenants, caches and models as CSV: one line each, every figure, plain units in the heading.
 
 Nothing is rounded; empty means not known. A text that a spreadsheet would run as a formula gets an
 apostrophe.
@@ -18,9 +18,15 @@ _QUANTILES = ("p50", "p95", "p99")
 
 
 def render_csv(report: Report) -> str:
-    """The whole table; the first column says what a line is about: total, route, tenant or model."""
+    """The whole table; the first column says what a line is about: total, route, tenant, cache or model."""
     observed = report.window.observed_s
-    rows = [{"kind": "total", **_usage(report.totals), **_latency(report.latency, report.ranked)}]
+    rows = [
+        {
+            "kind": "total",
+            **_usage(report.totals),
+            **_latency(report.latency, (*report.ranked, *report.latency.within)),
+        }
+    ]
     for route in report.routes:
         rows.append(
             {
@@ -28,7 +34,7 @@ def render_csv(report: Report) -> str:
                 "name": route.label,
                 "service": route.service,
                 **_usage(route.usage),
-                **_latency(route.latency, route.ranked),
+                **_latency(route.latency, (*route.ranked, *route.latency.within)),
                 "slow_requests": route.slow_requests,
                 "streamed_share": route.streamed_share,
                 "first_byte_p50_s": route.first_byte.p50,
@@ -40,6 +46,10 @@ def render_csv(report: Report) -> str:
             }
         )
     rows += [{"kind": "tenant", "name": item.tenant, **_usage(item.usage)} for item in report.tenants]
+    rows += [
+        {"kind": "cache", "name": item.name, "cache_lookups": item.lookups, "cache_hits": item.hits}
+        for item in report.caches
+    ]
     for model in report.models:
         fields = (
             "calls",

@@ -6,10 +6,8 @@ months are the observed pace, extrapolated; where too little was observed the fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from taximeter_analysis.highlights import highlights
-from taximeter_analysis.model import Ranked, Report, Split
+from taximeter_analysis.model import Quantiles, Ranked, Report, Split, Within
 from taximeter_analysis.pace import per_day, per_month
 from taximeter_analysis.render.text import code, markdown, table
 from taximeter_analysis.render.units import (
@@ -78,9 +76,10 @@ def _stands_out(report: Report) -> list[str]:
     return ["## What stands out", "", *(found or ["Nothing."])]
 
 
-def _bounds(ranked: Iterable[Ranked], q: float) -> str:
-    """``1.2 s (1.1 s to 1.4 s)``."""
-    for each in ranked:
+def _bounds(latency: Quantiles, ranked: tuple[Ranked, ...], q: float) -> str:
+    """``1.2 s (1.1 s to 1.4 s)``: a confidence interval, or the bucket of a histogram."""
+    known: tuple[Ranked | Within, ...] = (*ranked, *latency.within)
+    for each in known:
         if each.q == q:
             low = UNKNOWN if each.low is None else seconds(each.low)
             high = UNKNOWN if each.high is None else seconds(each.high)
@@ -94,7 +93,7 @@ def _latency(report: Report) -> list[str]:
             code(route.label),
             count(route.usage.requests),
             count(route.usage.errors),
-            *(_bounds(route.ranked, q) for q in (0.5, 0.95, 0.99)),
+            *(_bounds(route.latency, route.ranked, q) for q in (0.5, 0.95, 0.99)),
             count(route.slow_requests),
             percent(route.streamed_share),
             seconds(route.first_byte.p50),
@@ -106,7 +105,7 @@ def _latency(report: Report) -> list[str]:
             "**all**",
             count(report.totals.requests),
             count(report.totals.errors),
-            *(_bounds(report.ranked, q) for q in (0.5, 0.95, 0.99)),
+            *(_bounds(report.latency, report.ranked, q) for q in (0.5, 0.95, 0.99)),
             count(report.slow.requests_total),
             "",
             "",
@@ -124,7 +123,9 @@ def _latency(report: Report) -> list[str]:
         "First byte (P50)",
     )
     note = (
-        "In brackets the 95 % confidence interval of each quantile; `-` where so few requests give no bound."
+        "In brackets the bucket of the histogram that each quantile lies in."
+        if report.latency.within
+        else "In brackets the 95 % confidence interval of each quantile; `-`: too few requests for one."
     )
     return ["## Response times by route", "", note, "", *table(columns, rows)]
 
@@ -208,6 +209,17 @@ def _models(report: Report) -> list[str]:
         )
     else:
         lines.append("None.")
+    if report.caches:
+        rows = [
+            (
+                "(not named)" if item.name is None else code(item.name),
+                count(item.lookups),
+                count(item.hits),
+                percent(item.hit_rate),
+            )
+            for item in report.caches
+        ]
+        lines += ["", "## Caches", "", *table(("Cache", "Look-ups", "Hits", "Hit rate"), rows)]
     return lines
 
 

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from taximeter_analysis.highlights import highlights
-from taximeter_analysis.model import Quantiles, Report, Route, Split, Waterfall
+from taximeter_analysis.model import Quantiles, Report, Route, Split, Waterfall, bounds_of
 from taximeter_analysis.render import units
 from taximeter_analysis.render.charts import LogAxis, percent_of, times
 
@@ -36,6 +36,7 @@ def render_page(report: Report, *, stamp: str | None = None) -> str:
         report=report,
         highlights=highlights(report),
         several=len(report.services) > 1,
+        sure_word="within" if report.latency.within else "95 % sure",
         fold=FOLD if len(report.routes) > FOLD + _WORTH_IT else len(report.routes),
         **_latency(report),
         **_split(report),
@@ -67,6 +68,7 @@ def render_template(template: str, stamp: str | None, **context: Any) -> str:
         stamp=stamp or "",
         route_link=route_link,
         pct=percent_of,
+        sure=_sure,
         **context,
     )
 
@@ -96,6 +98,12 @@ def _latency(report: Report) -> dict[str, Any]:
     figures = (route.latency for route in measured)
     axis = LogAxis(value for each in figures for value in (each.p50, each.p95, each.p99) if value is not None)
     return {"latency_routes": by_p95, "latency_axis": axis, "marks": _marks}
+
+
+def _sure(item: Route | Report, q: float) -> str:
+    """Between what a quantile lies; '-' where that is not known."""
+    found = bounds_of(item.latency, item.ranked, q)
+    return units.UNKNOWN if found is None else units.between(*found)
 
 
 def _marks(latency: Quantiles, axis: LogAxis) -> dict[str, float]:

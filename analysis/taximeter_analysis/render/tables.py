@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from taximeter_analysis.highlights import highlights
-from taximeter_analysis.model import Quantiles, Report, Route, Split, Usage
+from taximeter_analysis.model import Quantiles, Ranked, Report, Route, Split, Usage, bounds_of
 from taximeter_analysis.render.units import (
     UNKNOWN,
+    between,
     clock,
     compact,
     count,
@@ -32,6 +33,7 @@ from taximeter_analysis.render.units import (
 )
 
 WIDTH = 100
+_QUANTILES = (("P50", 0.5), ("P95", 0.95), ("P99", 0.99))
 _GAP = 2  # the box draws one blank of it
 _COMFORT = 26  # columns a route wants
 
@@ -173,6 +175,11 @@ def _head(report: Report, page: Page) -> None:
             f"P50 {seconds(report.latency.p50)}, P95 {seconds(report.latency.p95)}, "
             f"P99 {seconds(report.latency.p99)}"
         )
+        bounds = [(name, bounds_of(report.latency, report.ranked, q)) for name, q in _QUANTILES]
+        if known := [f"{name} {between(*found)}" for name, found in bounds if found is not None]:
+            page.line(
+                f"{'in the bucket' if report.latency.within else '95 % sure'}: {', '.join(known)}", "dim"
+            )
     found = highlights(report)
     if found:
         page.title("What stands out")
@@ -180,11 +187,17 @@ def _head(report: Report, page: Page) -> None:
         page.paragraph(f"{plain(highlight.subject)} {highlight.text}", "  * ")
 
 
+def _sure(latency: Quantiles, ranked: tuple[Ranked, ...]) -> Text:
+    found = bounds_of(latency, ranked, 0.95)
+    return _number(UNKNOWN if found is None else between(*found))
+
+
 def _routes(report: Report, page: Page) -> None:
     weak = any(route.latency.p95_weak or route.latency.p99_weak for route in report.routes)
     page.title("Routes: time", "~ weak: P95 from under 59 requests, P99 from under 299" if weak else "")
+    sure = "P95 within" if report.latency.within else "95 % sure"
     page.table(
-        ("Route", "Requests", "Errors", "P50", "P95", "P99", "DB/req", "DB time"),
+        ("Route", "Requests", "Errors", "P50", "P95", sure, "P99", "DB/req", "DB time"),
         (
             (
                 _label(report, route),
@@ -192,20 +205,21 @@ def _routes(report: Report, page: Page) -> None:
                 _error(route.usage.errors),
                 _weak(route.latency, "p50"),
                 _weak(route.latency, "p95"),
+                _sure(route.latency, route.ranked),
                 _weak(route.latency, "p99"),
                 _number(per_request(route.db_calls_per_request)),
                 _number(percent(route.db_time_share)),
             )
             for route in report.routes
         ),
-        spare=("DB time", "Errors"),
+        spare=("DB time", "Errors", "P99"),
     )
     spending = [route for route in report.routes if _spends(route)]
     if not spending:
         return
     page.title("Routes: models and money", "calls and tokens in all; routes without any are left out")
     page.table(
-        ("Route", "Models", "Embed", "Tok in", "Tok out", "$/request", "Cost", "Cache", "1st byte"),
+        ("Route", "Models", "Embed", "Tok in", "Tok out", "$/request", "Cost", "Cache", "1st byte", "Stream"),
         (
             (
                 _label(report, route),
@@ -217,10 +231,30 @@ def _routes(report: Report, page: Page) -> None:
                 _number(money(route.usage.cost_usd)),
                 _number(percent(route.cache_hit_rate)),
                 _number(seconds(route.first_byte.p50)),
+                _number(percent(route.streamed_share)),
             )
             for route in spending
         ),
-        spare=("1st byte", "Cache", "Models"),
+        spare=("Tok out", "Models", "Tok in", "Cache", "Stream", "1st byte"),
+    )
+    _caches(report, page)
+
+
+def _caches(report: Report, page: Page) -> None:
+    if not report.caches:
+        return
+    page.title("Caches", "hit rate over all routes")
+    page.table(
+        ("Cache", "Look-ups", "Hits", "Hit rate"),
+        (
+            (
+                Text("(not named)" if item.name is None else plain(item.name)),
+                count(item.lookups),
+                count(item.hits),
+                percent(item.hit_rate),
+            )
+            for item in report.caches
+        ),
     )
 
 
@@ -352,6 +386,10 @@ def _totals(report: Report, page: Page) -> None:
         ("Requests, errors", f"{count(usage.requests)}, {count(usage.errors)}"),
         ("Database calls", count(usage.db_calls)),
         ("Model calls", f"{count(usage.model_calls)}, embedding calls {count(usage.embedding_calls)}"),
+        (
+            "Embedded texts",
+            f"{count(usage.embedding_inputs)}, asked for before {count(usage.embedding_duplicates)}",
+        ),
         ("Attempts", f"{count(usage.model_attempts)} ({count(retries)} retries)"),
         (
             "Tokens",

@@ -45,6 +45,18 @@ def _short(value: float) -> str:
     return f"{_figures(value * 1e3)} ms" if value < 0.9995 else f"{_figures(value)} s"
 
 
+def between(low: float | None, high: float | None) -> str:
+    """Two bounds of a time in one unit: ``46.2-61.0 ms``, ``1.20-1.45 s``, ``over 2 s``, ``-`` for none."""
+    if low is None and high is None:
+        return UNKNOWN
+    if low is None or high is None:
+        return f"over {seconds(low)}" if high is None else f"under {seconds(high)}"
+    if high >= 59.95:
+        return f"{seconds(low)} to {seconds(high)}"
+    unit, scale = ("µs", 1e6) if high < 0.9995e-3 else ("ms", 1e3) if high < 0.9995 else ("s", 1.0)
+    return f"{_figures(low * scale)}-{_figures(high * scale)} {unit}"
+
+
 def limit(value: float) -> str:
     """A threshold as it was set: ``2 s``, ``500 ms``."""
     return f"{value * 1e3:g} ms" if value < 1 else f"{value:g} s"

@@ -26,7 +26,7 @@ from taximeter_analysis.command import EXIT_FAILED, EXIT_USAGE
 from taximeter_analysis.report import report
 from taximeter_analysis.selection import select as choose
 from taximeter_analysis.sources import add_selection, filters_of
-from taximeter_analysis.store import NoStore, NothingToReport, StoreError, open_store
+from taximeter_analysis.store import NoStore, NothingToReport, Store, StoreError, open_store
 from taximeter_analysis.top.screen import Screen
 from taximeter_analysis.window import parse_duration
 
@@ -37,6 +37,8 @@ _KEYS = {
     b"\x7f": "backspace",
     b"\x03": "ctrl-c",
 }  # fmt: skip
+
+_SLACK_S = 600.0  # a sender's clock may be ahead by so much
 
 _TOKEN = re.compile(rb"\x1b[\[O][A-D]|[\xc2-\xf4][\x80-\xbf]+|.", re.DOTALL)
 
@@ -93,11 +95,14 @@ def _run(screen: Screen, args: argparse.Namespace) -> None:
         sys.stdout.write("\x1b[H")
         _print(screen, *shutil.get_terminal_size())
         if not _pressed_within(max(0.0, due - time.monotonic())):
+            began = time.monotonic()
             with contextlib.suppress(
                 StoreError
             ):  # a segment dropped under our hands: the next second will do
                 _refresh(screen, args)
-            due = time.monotonic() + args.interval
+            # On a store so large that a look takes long, looking takes no more than a third of the time.
+            took = time.monotonic() - began
+            due = time.monotonic() + max(args.interval, 2 * took)
             continue
         pressed = os.read(sys.stdin.fileno(), 64)
         for key in _keys(pressed):
@@ -105,7 +110,7 @@ def _run(screen: Screen, args: argparse.Namespace) -> None:
             if wish == "quit":
                 return
             if wish == "export":
-                _export(screen, args.export)
+                _export(screen, args)
             elif wish:
                 _open(screen, args, wish)
 
@@ -123,13 +128,19 @@ def _keys(pressed: bytes) -> Iterator[str]:
 def _refresh(screen: Screen, args: argparse.Namespace) -> None:
     now = time.time()
     try:
-        with open_store(args.store) as store:
-            screen.report = report(store, filters_of(args, now), now=now)
+        with _window(args, now) as store:
+            screen.report = report(store, filters_of(args, now), now=now, brief=True)
             if screen.route is not None:
                 key = (screen.route.service, screen.route.method, screen.route.route)
                 screen.requests = traces.requests_of(store, key, "latest", 100)
     except NothingToReport as nothing:
         screen.report, screen.message = None, str(nothing)
+
+
+def _window(args: argparse.Namespace, now: float) -> Store:
+    """The store, of which only the segments are opened that can hold something of the window."""
+    since = filters_of(args, now).since
+    return open_store(args.store, written_since=None if since is None else since - _SLACK_S)
 
 
 def _open(screen: Screen, args: argparse.Namespace, wish: str) -> None:
@@ -144,12 +155,15 @@ def _open(screen: Screen, args: argparse.Namespace, wish: str) -> None:
             screen.chosen = 0
 
 
-def _export(screen: Screen, path: Path) -> None:
+def _export(screen: Screen, args: argparse.Namespace) -> None:
+    path: Path = args.export
     if screen.report is None:
         screen.message = "nothing to export yet"
         return
+    now = time.time()
     try:
-        path.write_text(render.json(screen.report), encoding="utf-8")
+        with _window(args, now) as store:  # the whole report of the same window, not the screen's part of it
+            path.write_text(render.json(report(store, filters_of(args, now), now=now)), encoding="utf-8")
         screen.message = f"written: {path}"
     except OSError as error:
         screen.message = f"{path}: cannot be written ({error.strerror})"
