@@ -11,6 +11,7 @@
 #   make prove-gate       the budget's gate: false alarms, power, missing data, on recorded requests
 #   make prove-readers    one run asked of the store, a real Tempo, Prometheus and the official collector's files
 #   make prove-account    10,000 requests, 200 at once, in every shape: each account against a tally
+#   make prove-workers    the books of four workers (uvicorn, gunicorn, --preload) while the provider comes and goes
 #   make bench-agent      what watching costs a request: plain, stock, OpenLIT, ddtrace, Logfire and ours
 #   make prove-harmless   every function of the agent made to raise; 100,000 requests with a dead collector
 PYTHON ?= python3
@@ -18,7 +19,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: prove-readers help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
+.PHONY: prove-workers prove-versions prove-readers help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -51,6 +52,9 @@ prove-readers: .venv/dev.stamp
 prove-account: .venv/dev.stamp
 	@mkdir -p docs/results
 	SOAK_REQUESTS=10000 SOAK_CONCURRENT=200 $(BIN)/python -m pytest -q -s tests/agent/test_account_soak.py
+
+prove-workers: .venv/dev.stamp
+	$(BIN)/python -m tests.e2e.prove_workers
 
 prove-prices: .venv/dev.stamp
 	@$(BIN)/python -m tools.prove_prices

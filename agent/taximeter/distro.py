@@ -51,6 +51,7 @@ from taximeter import (
     settings,
     shutdown,
     threads,
+    tries,
     wsgi,
 )
 
@@ -61,10 +62,8 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "fastapi": {"exclude_spans": ["send", "receive"]},
     "flask": {"request_hook": wsgi.flask_hook},
     "django": {"request_hook": wsgi.django_hook},
-    "httpx": dict(modelcalls.HOOKS),
-    "httpx2": dict(modelcalls.HOOKS),
-    "requests": {"request_hook": modelcalls.count_attempt},
-    "aiohttp-client": {"request_hook": modelcalls.count_attempt},
+    "requests": {"request_hook": tries.count_attempt},
+    "aiohttp-client": {"request_hook": tries.count_attempt},
 }
 
 _started = False
@@ -241,6 +240,8 @@ _PREPARE: Final[dict[str, Callable[[], object]]] = {
 #: What no instrumentor is for: hooks of ours, installed when the library is imported.
 _OWN: Final[dict[str, Callable[[], object]]] = {
     "psycopg_pool": pool.install,
+    "httpx": lambda: tries.install_httpx("httpx"),
+    "httpx2": lambda: tries.install_httpx("httpx2"),
     "sqlalchemy": drivers.quiet_sqlalchemy,
     "redis": caches.install_redis,
     "cachetools": caches.install_cachetools,

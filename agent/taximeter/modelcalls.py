@@ -5,7 +5,7 @@ The official genai instrumentors make the spans. Three small wrappers on the sha
 they were not written for:
 
 * where an invocation begins, the current account is put into its context, so that HTTP tries
-  made under it are counted and a stream that ends after the handler returned still lands on
+  made under it are counted (``tries``) and a stream that ends after the handler returned still lands on
   its request's account;
 * where it finishes, the usage is priced: as read from the response itself (``modeldetails``) where
   that was seen, else as the instrumentor tells it;
@@ -17,38 +17,33 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from opentelemetry import trace
-from opentelemetry.context import Context, create_key, get_value, set_value
-from opentelemetry.trace import Span
+from opentelemetry.context import Context, get_value, set_value
 
 from taximeter import account as accounts
-from taximeter import evidence, genai, guard, meters, modeldetails, pricing, semconv
+from taximeter import evidence, genai, guard, meters, modeldetails, pricing, semconv, tries
 from taximeter import usage as usages
 
 WRITTEN_FOR: Final = ("1.3b",)  # versions of opentelemetry-util-genai
-_CALL: Final = create_key("taximeter.model_call")
 _UNKNOWN: Final = "unknown"
 _ABORTED: Final = "aborted"
 _ABSENT: Final = object()
 _MAX_PARENTS: Final = 4096
 
 
-class ModelCall:
+class ModelCall(tries.Tried):
     """One running call: whose it is, where it goes, how often it was tried, and what came back."""
 
-    __slots__ = ("account", "attempts", "evidence", "host", "inputs", "reading")
+    __slots__ = ("evidence", "inputs", "reading")
 
     def __init__(self, account: accounts.Account, host: str | None) -> None:
-        self.account = account
-        self.host = host
-        self.attempts = 0
+        super().__init__(account, host)
         self.reading: usages.Reading | None = None
         self.inputs: list[Any] = []  # of an embedding call; kept until it is counted
         self.evidence: evidence.Attributes = {}  # span attributes without content
@@ -77,7 +72,7 @@ def install(book: pricing.PriceBook, library: str = "") -> bool:
 
 def _took(invocation: Any, reading: usages.Reading) -> None:
     """A response was read: keep it for when the call finishes, be it that of an outer invocation."""
-    call = getattr(invocation, "_taximeter_call", None) or get_value(_CALL, invocation._span_context)
+    call = getattr(invocation, "_taximeter_call", None) or get_value(tries.CALL, invocation._span_context)
     if isinstance(call, ModelCall) and (reading.usage is not None or call.reading is None):
         call.reading = reading
 
@@ -96,7 +91,7 @@ def _around(span_id: int) -> None:
 
 def within(context: Context | None) -> bool:
     """Whether ``context`` is that of a running call of ours."""
-    return isinstance(get_value(_CALL, context), ModelCall)
+    return isinstance(get_value(tries.CALL, context), ModelCall)
 
 
 def contains_call(span_id: int) -> bool:
@@ -116,10 +111,10 @@ def _wrap(cls: Any, data: str, pricer: _Pricer, *, embedding: bool) -> None:
                 call = ModelCall(accounts.running(), host)
                 context = kwargs.get("context")
                 _around(trace.get_current_span(context).get_span_context().span_id)
-                kwargs["context"] = set_value(_CALL, call, context)
+                kwargs["context"] = set_value(tries.CALL, call, context)
                 self._taximeter_call = call
             else:  # an inner one only reports to the outer, which may not know the host
-                outer = get_value(_CALL, kwargs.get("context"))
+                outer = get_value(tries.CALL, kwargs.get("context"))
                 if isinstance(outer, ModelCall):
                     outer.host = outer.host or host
         except Exception as error:
@@ -177,7 +172,7 @@ class _Pricer:
         cost, reason = self._price(provider, data, usage, reading, invocation.attributes)
         used = any(usage)
         attributes: dict[str, Any] = {semconv.MODEL_ATTEMPTS: call.attempts, **call.evidence}
-        aborted = _aborted(invocation, data, error, used=used)
+        aborted = call.reached and _aborted(invocation, data, error, used=used)
         unpriced = aborted or (cost is None and (used or error is None))
         if aborted:  # a cost is then that of the part whose usage was told
             reason = _ABORTED
@@ -206,6 +201,8 @@ class _Pricer:
             if value is not None:
                 attributes[name] = value
         invocation.span.set_attributes(attributes)
+        if not call.reached:
+            return  # nobody was asked
         if embedding:
             call.account.embed(call.inputs)
         call.account.model_call(
@@ -272,35 +269,6 @@ def _told(data: Any, *, embedding: bool) -> pricing.Usage:
     if data.provider_name == "aws.bedrock":
         size += read + written  # Bedrock's instrumentor hands on what excludes them
     return pricing.Usage(size, data.usage_output_tokens or 0, read, written)
-
-
-def count_attempt(_: Span, request: Any) -> None:
-    """Request hook of the httpx instrumentors: one HTTP try, if it belongs to a model call."""
-    try:
-        call = get_value(_CALL)
-        if isinstance(call, ModelCall) and (call.host is None or _host(request) == call.host):
-            call.attempts += 1
-            call.account.attempt()
-    except Exception as error:
-        guard.caught("modelcalls.attempt", error)
-
-
-async def count_attempt_async(span: Span, request: Any) -> None:
-    """The same for asynchronous clients."""
-    count_attempt(span, request)
-
-
-HOOKS: Final[dict[str, Callable[[Span, Any], None] | Callable[[Span, Any], Awaitable[None]]]] = {
-    "request_hook": count_attempt,
-    "async_request_hook": count_attempt_async,
-}
-
-
-def _host(request: Any) -> str | None:
-    if isinstance(request.url, str):  # requests
-        return urlsplit(request.url).hostname
-    host = getattr(request.url, "host", None)  # httpx, aiohttp
-    return host if isinstance(host, str) else None
 
 
 def silence_botocore() -> None:

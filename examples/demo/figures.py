@@ -83,11 +83,13 @@ def _by(samples: Iterable[Sample], label: str) -> dict[str, float]:
     return {key: value for key, value in sums.items() if value}
 
 
+#: A call that found no connection was asked of nobody.
+_ASKED = f"NOT (error_type IS NOT NULL AND coalesce(attributes['{semconv.MODEL_ATTEMPTS}'], '') = '0')"
 _CALLS = f"""
 SELECT
     count(*) FILTER (kind = 'client' AND db_system IS NOT NULL) AS db_calls,
-    count(*) FILTER (ai_operation IS NOT NULL AND ai_operation <> '{semconv.EMBEDDINGS}') AS model_calls,
-    count(*) FILTER (ai_operation = '{semconv.EMBEDDINGS}') AS embedding_calls,
+    count(*) FILTER (ai_operation <> '{semconv.EMBEDDINGS}' AND {_ASKED}) AS model_calls,
+    count(*) FILTER (ai_operation = '{semconv.EMBEDDINGS}' AND {_ASKED}) AS embedding_calls,
     coalesce(sum(ai_input_tokens), 0) AS input_tokens,
     coalesce(sum(ai_output_tokens), 0) AS output_tokens,
     coalesce(sum(ai_cache_read_tokens), 0) AS cached_tokens,

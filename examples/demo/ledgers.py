@@ -104,7 +104,7 @@ def ledger_figures(
     tokens: dict[str, float] = defaultdict(float)
     for line in provider:
         figures.attempts += 1
-        if line["retry_count"] == 0:
+        if line["call"]:
             if line["operation"] == "embeddings":
                 figures.embedding_calls += 1
             else:

@@ -127,10 +127,13 @@ class Stack:
         check = http_healthy(f"http://127.0.0.1:{self.ports.health}/")
         return self.supervisor.start(Spec("collector", argv, env=environment, cwd=ROOT, healthy=check))
 
-    def start_service(self, env: Mapping[str, str | None] | None = None) -> Process:
-        """Start the hotel chat under ``opentelemetry-instrument``."""
+    def start_service(
+        self, env: Mapping[str, str | None] | None = None, server: Sequence[str] = ()
+    ) -> Process:
+        """Start the hotel chat under ``opentelemetry-instrument``, by its own ``main`` or another server."""
         instrument = str(Path(sys.executable).with_name("opentelemetry-instrument"))
-        argv = [instrument, *python_module("examples.hotel_chat", "--port", self.ports.service)]
+        own = ("examples.hotel_chat", "--port", str(self.ports.service))
+        argv = [instrument, *python_module(*(server or own))]
         environment: dict[str, str | None] = {
             "DATABASE_URL": self.postgres.dsn(SERVICE_ROLE),
             **self.provider_env,
@@ -142,7 +145,10 @@ class Stack:
         }
         # An open port is the sign of health: a request to /health would be in nobody's ledger.
         check = port_open(self.ports.service)
-        return self.supervisor.start(Spec("service", argv, env=environment, cwd=ROOT, healthy=check))
+        spec = Spec("service", argv, env=environment, cwd=ROOT, healthy=check)
+        if server:  # several processes, each of which imports everything
+            spec.start_timeout, spec.grace = 400.0, 60.0
+        return self.supervisor.start(spec)
 
     def start_guests(
         self, *, duration: float, rate: float, guests: int = 100, extra: Sequence[str] = ()

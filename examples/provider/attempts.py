@@ -115,6 +115,9 @@ async def _answer(endpoint: Endpoint, provider: Provider, request: Request, atte
     if not endpoint.authorised(request):
         raise ApiError(401, "No API key provided.", code="invalid_api_key")
     body = await read_body(request)
+    text = json.dumps(body, sort_keys=True).encode()  # a retry repeats it
+    begins = provider.ledger.begins_call(attempt.entry.request, text, attempt.entry.retry_count)
+    attempt.entry = replace(attempt.entry, call=begins)
     model = _model(endpoint, body)
     stream = body.get("stream") is True
     attempt.entry = replace(attempt.entry, model=model.name, stream=stream)

@@ -1,12 +1,17 @@
 """The provider's own books: one JSON line per HTTP attempt, and running totals.
 
 Promises: a line is flushed before the client can have seen the end of the response; money is
-exact (``Decimal``, written as a string); a call is an attempt that is no retry. Totals and file
-hold the same period: ``reset`` empties both, so that seeding and warm-up are in neither.
+exact (``Decimal``, written as a string). Totals and file hold the same period: ``reset`` empties
+both, so that seeding and warm-up are in neither.
+
+A call is what is asked, however often. It begins with the first attempt that *arrives*, which is a
+retry where the attempts before it found no connection: so of attempts with the same body in the
+same request, one is a retry only if one before it has arrived.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -52,6 +57,7 @@ class Entry:
     request: str = ""  # ``request`` in the W3C baggage: the id that the load generator gave it
     usage: Usage = NO_USAGE
     aborted: bool = False
+    call: bool = True  # whether a call begins with it
 
 
 class Ledger:
@@ -63,6 +69,16 @@ class Ledger:
         self.in_flight = 0
         self._totals = _Sums()
         self._by_model: dict[str, _Sums] = {}
+        self._calls: dict[tuple[str, bytes], list[int]] = {}  # the last retry of each that arrived
+
+    def begins_call(self, request: str, body: bytes, retry_count: int) -> bool:
+        """Whether the attempt that has just arrived is the first of its call that did."""
+        calls = self._calls.setdefault((request, hashlib.sha256(body).digest()), [])
+        earlier = [last for last in calls if last < retry_count]
+        if earlier:
+            calls.remove(max(earlier))
+        calls.append(retry_count)
+        return not earlier
 
     def record(self, entry: Entry) -> None:
         usage = entry.usage
@@ -75,6 +91,7 @@ class Ledger:
             "model": entry.model,
             "stream": entry.stream,
             "retry_count": entry.retry_count,
+            "call": entry.call,
             "status": entry.status,
             "input_tokens": usage.input,
             "output_tokens": usage.output,
@@ -87,14 +104,13 @@ class Ledger:
         self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
         self._file.flush()
         for sums in (self._totals, self._by_model.setdefault(entry.model, _Sums())):
-            first = entry.retry_count == 0
             embedding = entry.operation == "embeddings"
-            sums.calls += first
+            sums.calls += entry.call
             sums.attempts += 1
             sums.failed += entry.status >= 400
             sums.aborted += entry.aborted
-            sums.model_calls += first and not embedding
-            sums.embedding_calls += first and embedding
+            sums.model_calls += entry.call and not embedding
+            sums.embedding_calls += entry.call and embedding
             sums.input_tokens += usage.input
             sums.output_tokens += usage.output
             sums.cached_tokens += usage.cache_read
@@ -113,6 +129,7 @@ class Ledger:
         self._file.truncate(0)
         self._totals = _Sums()
         self._by_model = {}
+        self._calls.clear()
 
     def close(self) -> None:
         self._file.close()

@@ -1,4 +1,7 @@
-"""Whatever fails inside the agent, responses are the bytes of an uninstrumented run."""
+"""Whatever fails inside the agent, responses are the bytes of an uninstrumented run.
+
+Here a sample of the agent's functions; ``make prove-harmless`` takes every one, over more routes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ PATHS: tuple[str, ...] = (
     *("/chat/broken?model=broken", "/broken-stream", "/background", "/detached"),
     *("/db/n-plus-one", "/db/gather"),
 )
-if not os.environ.get("PROVE_HARMLESS"):
+SAMPLED = 15  # of so many functions one
+if os.environ.get("PROVE_HARMLESS"):
+    SAMPLED = 1
+else:
     PATHS = FEW
 
 # A connection each: uvicorn closes that of a handler that raised, after its answer.
@@ -63,6 +69,7 @@ def test_every_function_of_the_agent_may_raise(start: Start, database: str) -> N
     assert answers(service) == expected
     called = control("restore")["called"]
     assert len(called) > 60, called
+    called = called[::SAMPLED]
     harmed = {}
     unseen = []
     before = Counter(control("restore")["counts"])
@@ -82,5 +89,5 @@ def test_every_function_of_the_agent_may_raise(start: Start, database: str) -> N
     # Failures are seen, but for those of the exporting thread that come a moment later.
     assert len(unseen) < len(called) / 3, unseen
     logged = re.findall(r"Taximeter failed in (\S+) .*: (\w+): no message", service.log())
-    assert len(logged) > 10
+    assert len(logged) > 10 / SAMPLED
     assert set(Counter(logged).values()) == {1}
