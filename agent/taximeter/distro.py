@@ -36,6 +36,7 @@ from taximeter import (
     __version__,
     caches,
     coverage,
+    djangoasgi,
     drivers,
     foreign,
     guard,
@@ -61,7 +62,7 @@ logger = guard.logger
 _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "fastapi": {"exclude_spans": ["send", "receive"]},
     "flask": {"request_hook": wsgi.flask_hook},
-    "django": {"request_hook": wsgi.django_hook},
+    "django": {"request_hook": djangoasgi.hook},
     "requests": {"request_hook": tries.count_attempt},
     "aiohttp-client": {"request_hook": tries.count_attempt},
 }
@@ -225,7 +226,7 @@ _PREPARE: Final[dict[str, Callable[[], object]]] = {
     "fastapi": request.install,
     "starlette": request.install,
     "flask": wsgi.install_flask,
-    "django": wsgi.install_django,
+    "django": djangoasgi.install,
     "psycopg": drivers.install_psycopg,
     "psycopg2": drivers.install_psycopg2,
     "asyncpg": drivers.install_asyncpg,

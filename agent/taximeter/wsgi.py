@@ -117,7 +117,7 @@ class _Exchange:
         self.span, self._route = span, route
         if isinstance(span, Span) and span.is_recording():
             self._end = span.end
-            span.end = _later  # type: ignore[method-assign]
+            span.end = later  # type: ignore[method-assign]
 
     def starting(self, environ: Environ, status: str, headers: list[tuple[str, str]]) -> None:
         """The status and headers are known."""
@@ -201,5 +201,5 @@ class _Body:
             self._exchange.settle()
 
 
-def _later(end_time: int | None = None) -> None:
+def later(end_time: int | None = None) -> None:
     """The instrumentor ends the span when the view has returned; the exchange ends it with the body."""

@@ -18,7 +18,10 @@ ROUTES = {
 }
 
 
-@pytest.fixture(scope="module", params=["flask", "django"])
+ROUTES["django-asgi"] = ROUTES["django"]
+
+
+@pytest.fixture(scope="module", params=list(ROUTES))
 def wsgi(
     request: pytest.FixtureRequest,
     provider: Provider,

@@ -1,10 +1,11 @@
-"""The same routes in Flask and in Django, served by the standard library: ``-m ... flask|django``."""
+"""The same routes in Flask and in Django: ``-m ... flask|django``, served by the standard library, and
+``django-asgi``, by uvicorn."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -12,6 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import openai
 import psycopg2
 import sqlalchemy
+from asgiref.sync import sync_to_async
 
 import taximeter
 
@@ -58,12 +60,19 @@ def flask_application() -> Any:
     return app
 
 
-def django_application() -> Any:
+async def slow_words() -> AsyncIterator[str]:
+    yield "one "
+    await sync_to_async(chat)()
+    yield "two"
+
+
+def django_application(*, asgi: bool = False) -> Any:
     import django
     from django.conf import settings
 
     settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="x", MIDDLEWARE=[])
     django.setup()
+    from django.core.asgi import get_asgi_application
     from django.core.wsgi import get_wsgi_application
     from django.http import HttpResponse, StreamingHttpResponse
     from django.urls import path
@@ -74,10 +83,10 @@ def django_application() -> Any:
     global urlpatterns  # noqa: PLW0603
     urlpatterns = [
         path("task/<str:hotel>", view(work)),
-        path("stream", lambda _: StreamingHttpResponse(words())),
+        path("stream", lambda _: StreamingHttpResponse(slow_words() if asgi else words())),
         path("boom", view(boom)),
     ]
-    return get_wsgi_application()
+    return get_asgi_application() if asgi else get_wsgi_application()
 
 
 urlpatterns: list[Any] = []
@@ -95,6 +104,12 @@ class Quiet(WSGIRequestHandler):
 if __name__ == "__main__":
     # Django looks the routes up by module name.
     sys.modules["tests.agent.wsgi_app"] = sys.modules[__name__]
+    if sys.argv[1] == "django-asgi":
+        import uvicorn
+
+        application = django_application(asgi=True)
+        uvicorn.run(application, port=int(os.environ["PORT"]), log_level="warning", lifespan="off")
+        sys.exit()
     application = flask_application() if sys.argv[1] == "flask" else django_application()
     with make_server("127.0.0.1", int(os.environ["PORT"]), application, Server, Quiet) as server:
         server.serve_forever()
