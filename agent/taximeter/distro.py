@@ -241,6 +241,7 @@ _PREPARE: Final[dict[str, Callable[[], object]]] = {
 #: What no instrumentor is for: hooks of ours, installed when the library is imported.
 _OWN: Final[dict[str, Callable[[], object]]] = {
     "psycopg_pool": pool.install,
+    "uvicorn.server": shutdown.install_uvicorn,
     "httpx": lambda: tries.install_httpx("httpx"),
     "httpx2": lambda: tries.install_httpx("httpx2"),
     "sqlalchemy": drivers.quiet_sqlalchemy,

@@ -2,14 +2,16 @@
 
 Under uvicorn a SIGTERM ends the process without running ``atexit``, so stock telemetry loses
 its last batch. Here the last export happens at whichever of these comes, each after the
-in-flight requests: the ASGI lifespan's shutdown, the signal (uvicorn restores the handler
-that was there before it and raises the signal again once it has shut down gracefully), and
-the interpreter's exit. It takes at most ``TAXIMETER_FLUSH_TIMEOUT`` seconds (5) in all
+in-flight requests: the ASGI lifespan's shutdown, the end of uvicorn's server (under gunicorn a
+worker resets the signals, and an application may have no lifespan), the signal (uvicorn restores
+the handler that was there before it and raises the signal again once it has shut down
+gracefully), and the interpreter's exit. It takes at most ``TAXIMETER_FLUSH_TIMEOUT`` seconds (5) in all
 that it cannot deliver in; handlers found in place are called afterwards.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import signal
@@ -18,6 +20,8 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import FrameType
 from typing import Any
+
+import wrapt
 
 from taximeter import guard, retry, settings
 
@@ -94,6 +98,21 @@ def flushing(
         await send(message)
 
     return sending
+
+
+def install_uvicorn() -> None:
+    """Flush when uvicorn's server has shut down, before it raises the signal that ends the process."""
+    wrapt.wrap_function_wrapper("uvicorn.server", "Server.shutdown", _after_uvicorn)
+
+
+async def _after_uvicorn(
+    wrapped: Callable[..., Awaitable[None]], _: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    await wrapped(*args, **kwargs)
+    try:
+        await asyncio.to_thread(flush)
+    except Exception as error:
+        guard.caught("shutdown.uvicorn", error)
 
 
 def _guarded(call: Flush) -> None:

@@ -57,11 +57,12 @@ class GuestRequest:
     duration_ns: int
     status: int
     error: bool
+    failure: str = ""
 
     @property
     def reached(self) -> bool:
-        """False where the connection failed, so the service never saw the request."""
-        return self.status != 0
+        """False where there was no connection, so the service never saw the request."""
+        return self.status != 0 or self.failure not in {"ConnectError", "ConnectTimeout", "PoolTimeout", ""}
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -73,7 +74,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def read_guests(log: Path) -> list[GuestRequest]:
     """The guests' log; fields of a line that the books do not use are passed over."""
     names = GuestRequest.__dataclass_fields__
-    return [GuestRequest(**{name: line[name] for name in names}) for line in read_lines(log)]
+    return [GuestRequest(**{name: line[name] for name in names if name in line}) for line in read_lines(log)]
 
 
 def read_postgres(dsn: str, role: str) -> int:

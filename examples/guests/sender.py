@@ -27,6 +27,7 @@ class Seen:
     first_byte_ns: int | None = None  # of the body; None without one
     status: int = 0  # 0: the connection failed before an answer
     error: bool = False  # 5xx, or the connection failed at any point
+    failure: str = ""  # what the connection failed with: the type of httpx's error
     streamed: bool = False  # server-sent events
     bytes: int = 0
 
@@ -73,7 +74,8 @@ class Sender:
                     seen.bytes += len(chunk)
                 seen.duration_ns = time.perf_counter_ns() - start
             seen.error = seen.status >= 500
-        except httpx.HTTPError:
+        except httpx.HTTPError as error:
+            seen.failure = type(error).__name__
             seen.duration_ns = time.perf_counter_ns() - start
             seen.error = True
         return seen

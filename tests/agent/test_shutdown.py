@@ -152,3 +152,17 @@ def test_workers_are_processes_of_their_own(fresh: Receiver, start: Start) -> No
     instances = {span.resource["service.instance.id"] for span in fresh.servers()}
     series = fresh.points("http.server.request.duration")
     assert {point.resource["service.instance.id"] for point in series} == instances
+
+
+def test_a_worker_without_lifespan_and_signal_handlers_loses_nothing(fresh: Receiver, start: Start) -> None:
+    """gunicorn's uvicorn worker sets SIGTERM to its default, which ends the process at once."""
+    server = (
+        *("gunicorn", "-k", "tests.agent.lifespan_off.Worker", "-b", "127.0.0.1:{port}"),
+        *("--workers", "1", "--log-level", "warning", "--timeout", "120"),
+    )
+    service = start("light", server, OTEL_EXPORTER_OTLP_ENDPOINT=fresh.url, OTEL_BSP_SCHEDULE_DELAY="60000")
+    for _ in range(5):
+        assert service.get("/plain/a").status_code == 200
+    service.stop()
+    assert len(fresh.servers("/plain/{name}")) == 5
+    assert fresh.count("http.server.request.duration", http_route="/plain/{name}") == 5

@@ -20,6 +20,7 @@ class WeakLink:
         self.unheard = 0  # answers that were lost, which no client can know of
         self._server: asyncio.Server | None = None
         self._idle: set[asyncio.StreamWriter] = set()
+        self._asked: set[asyncio.StreamWriter] = set()
         self._ended: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -69,6 +70,7 @@ class WeakLink:
         try:
             while part := await reader.read(65536):
                 self._idle.discard(writer)
+                self._asked.add(writer)
                 to_target.write(part)
                 await to_target.drain()
             to_target.write_eof()
@@ -77,6 +79,8 @@ class WeakLink:
             pass
         finally:
             answers.cancel()
+            self.unheard += writer in self._asked  # asked just as the link went down
+            self._asked.discard(writer)
             self._idle.discard(writer)
             self._ended.discard(writer)
             for each in (writer, to_target):
@@ -85,11 +89,11 @@ class WeakLink:
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while part := await reader.read(65536):
             if writer in self._ended:
-                self.unheard += 1  # asked just as the link went down
                 continue
             writer.write(part)
             await writer.drain()
             if part.endswith((b"}", b"]", b"0\r\n\r\n")):  # the end of an answer
+                self._asked.discard(writer)
                 self._idle.add(writer)
                 if self._server is None:
                     self._end(writer)
