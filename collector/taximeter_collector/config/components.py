@@ -22,6 +22,7 @@ from taximeter_collector.config.fields import (
 )
 from taximeter_collector.config.sampling import TAIL_SAMPLING
 from taximeter_collector.config.security import AUTH, BASIC, BEARER, TLS_CLIENT, TLS_SERVER
+from taximeter_collector.config.shaping import FILE, FILTER, PROBABILISTIC_SAMPLER, REDACTION
 
 _LOG_IS_QUEUE = "the durable log with one cursor per exporter takes the sending queue's place"
 
@@ -138,6 +139,9 @@ RECEIVERS: dict[str, Section] = {
 
 PROCESSORS: dict[str, Section] = {
     "attributes": ATTRIBUTES,
+    "filter": FILTER,
+    "probabilistic_sampler": PROBABILISTIC_SAMPLER,
+    "redaction": REDACTION,
     "pricing": PRICING,
     "request_account": REQUEST_ACCOUNT,
     "resource": RESOURCE,
@@ -163,6 +167,7 @@ PROCESSORS: dict[str, Section] = {
 }
 
 EXPORTERS: dict[str, Section] = {
+    "file": FILE,
     "otlp_grpc": _OTLP_GRPC,
     "otlp_http": _OTLP_HTTP,
     "prometheus": Section(
@@ -274,6 +279,7 @@ EXPORTER_SIGNALS = {
 #: Keys without which a component makes no sense.
 REQUIRED = {
     "prometheus": ("endpoint",),
+    "file": ("path",),
     "span_store": ("directory",),
     "otlp_grpc": ("endpoint",),
     "prometheus_remote_write": ("endpoint",),

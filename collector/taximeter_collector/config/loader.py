@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from taximeter_collector.config import security
+from taximeter_collector.config import security, shaping
 from taximeter_collector.config.components import (
     ALIASES,
     EXPORTER_SIGNALS,
@@ -239,6 +239,7 @@ def _components(kind: str, section: Any, notes: Notes) -> dict[str, Component]:
 def _check(type_: str, values: dict[str, Any], path: str) -> None:
     """What needs more than one key to be seen."""
     security.check_extension(type_, values, path)
+    shaping.check(type_, values, path)
     if type_ == "otlp" and not any(values["protocols"].values()):
         raise ConfigError(f"{path}.protocols: name at least one of `grpc`, `http`")
     if type_ in ("otlp_http", "prometheus_remote_write"):
@@ -334,7 +335,7 @@ def _check_connectors(pipelines: list[Pipeline], parts: dict[str, dict[str, Comp
 
 
 def _check_processors(path: str, signal: str, kinds: list[str]) -> None:
-    for kind in ("tail_sampling", "request_account", "pricing"):
+    for kind in ("tail_sampling", "request_account", "pricing", "probabilistic_sampler"):
         if kind in kinds and signal != "traces":
             raise ConfigError(f"{path}.processors: `{kind}` takes traces, not {signal}")
         if kinds.count(kind) > 1:

@@ -19,7 +19,9 @@ _logger = logging.getLogger(__name__)
 
 
 class Processor(ABC):
-    """One configured processor."""
+    """One configured processor. ``fails_closed``: what it breaks on is withheld, not passed on."""
+
+    fails_closed = False
 
     def concerns(self, payload: bytes) -> bool:
         """Whether the request needs decoding at all; a cheap look at its bytes."""
@@ -41,7 +43,7 @@ class Chain:
         return bool(self._processors)
 
     def row(self, row: Row) -> Row:
-        """The row as the pipeline's next part shall see it; the very same where nothing concerns it."""
+        """The row as the pipeline's next part shall see it, empty where nothing is left of it."""
         wanted = [p for p in self._processors if p.concerns(row.payload)]
         if not wanted:
             return row
@@ -50,15 +52,20 @@ class Chain:
             try:
                 processor.change(request)
             except Exception:  # one strange request must not stop the pipeline: it goes on as it is
+                if any(p.fails_closed for p in self._processors):
+                    _logger.exception("a processor failed on request %d; it is withheld", row.seq)
+                    return Row(row.seq, row.received_ns, 0, b"")
                 _logger.exception("a processor failed on request %d; it is passed on unchanged", row.seq)
                 return row
-        return Row(row.seq, row.received_ns, row.items, request.SerializeToString())
+        items = self._signal.count(request)
+        return Row(row.seq, row.received_ns, items, request.SerializeToString() if items else b"")
 
     def batch(self, batch: Batch) -> Batch:
         """Every row of a batch."""
         if not self._processors:
             return batch
-        return Batch([self.row(row) for row in batch.rows], batch.first, batch.last)
+        rows = [changed for row in batch.rows if (changed := self.row(row)).payload]
+        return Batch(rows, batch.first, batch.last)
 
 
 def holders(request: Any) -> Iterator[Any]:
