@@ -31,7 +31,7 @@ def alerts(t: Thresholds, p: Profile) -> list[Alert]:
         Alert(
             COLLECTOR_DOWN,
             PAGE,
-            f'{c.UP}{{{jobs}}} == 0\nor absent({c.UP}{{{c.JOB}="{c.SCRAPE_JOB}"}})',
+            f"{c.UP}{{{jobs}}} == 0\nor absent({c.UP}{{{jobs}}})",
             p.brief,
             "The collector does not answer",
             f"Prometheus cannot scrape {ref(c.JOB)} {ref(c.INSTANCE)}. Services keep their telemetry for "

@@ -20,8 +20,8 @@ from taximeter_alerts.rules import Links, alerts_file, recording_file
 from taximeter_alerts.thresholds import of_budget
 from taximeter_analysis.budget import Budget, BudgetError, default_budget, load_budget
 from taximeter_cli.stack import files, programs
-from taximeter_cli.stack.addresses import Addresses
-from taximeter_cli.supervise import StartFailed, Supervisor, free_port, terminate_as_interrupt
+from taximeter_cli.stack.addresses import Addresses, Place
+from taximeter_cli.supervise import StartFailed, Supervisor, free_port, port_open, terminate_as_interrupt
 from taximeter_dashboards.limits import from_budget as limits_from
 from taximeter_dashboards.render import rendered
 
@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--budget", type=Path, metavar="FILE", help="budget.yaml")
     add("--profile", choices=sorted(PROFILES), default="default", help="of the alerts (default %(default)s)")
-    add("--webhook", default=Receivers.webhook, help="told of pages and tickets (default %(default)s)")
+    add("--webhook", default="", metavar="URL", help="told of pages and tickets (default: nobody is)")
     add("--free-ports", action="store_true", help="other ports than the programs' own, all printed")
     add("--check", action="store_true", help="only say what is here and what is missing")
 
@@ -67,6 +67,13 @@ def main(args: argparse.Namespace) -> int:
         print(f"taximeter up: {error}", file=sys.stderr)
         return 2
     addresses = _free() if args.free_ports else Addresses()
+    if taken := [f"{name} {port}" for name, port in listeners(addresses, found) if port_open(port)()]:
+        print(
+            f"taximeter up: in use already: {', '.join(taken)}. Stop what listens there (Debian's packages "
+            "start Prometheus and Alertmanager by themselves: systemctl stop), or give --free-ports.",
+            file=sys.stderr,
+        )
+        return 1
     folder = args.folder.resolve()
     try:
         write(folder, addresses, {name for name, binary in found.items() if binary}, budget, args)
@@ -81,6 +88,17 @@ def main(args: argparse.Namespace) -> int:
     except (StartFailed, OSError) as error:
         print(f"taximeter up: {error}", file=sys.stderr)
         return 1
+
+
+def listeners(a: Addresses, found: dict[str, str | None]) -> list[tuple[str, int]]:
+    """Name and port of everything that will listen."""
+    ports = [
+        *(("OTLP", a.otlp_grpc), ("OTLP", a.otlp_http), ("collector's metrics", a.metrics)),
+        *(("collector's own metrics", a.own_metrics), ("collector's health", a.health)),
+        *((name, getattr(a, name)) for name, binary in found.items() if binary),
+        *((("Tempo's OTLP", a.tempo_otlp),) if found.get("tempo") else ()),
+    ]
+    return [(name, place.port) for name, place in ports]
 
 
 def _free() -> Addresses:
@@ -133,4 +151,17 @@ def _start(supervisor: Supervisor, a: Addresses, folder: Path, found: dict[str, 
             print(f"up       {program.name}: {places[program.name].url}", flush=True)
     supervisor.start(programs.collector(a, folder))
     print(f"up       collector: OTLP at {a.otlp_http.url} and {a.otlp_grpc.address}", flush=True)
+    given = {"collector": a.otlp_http, **{name: place for name, place in places.items() if found[name]}}
+    options = "".join(
+        f" --{name} {place.url}" for name, place in given.items() if place.port != _default(name)
+    )
+    absent = ",".join(name for name in places if not found[name])
+    options += f" --without {absent}" if absent else ""
+    print(f"send     OTEL_EXPORTER_OTLP_ENDPOINT={a.otlp_http.url} opentelemetry-instrument ...")
+    print(f"check    taximeter verify{options}")
     print(f"logs and data: {folder}. Ctrl-C stops everything.", flush=True)
+
+
+def _default(name: str) -> int:
+    place: Place = getattr(Addresses(), "otlp_http" if name == "collector" else name)
+    return place.port

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from taximeter_cli import up
 from taximeter_cli.main import main
 from taximeter_cli.stack import programs
+from taximeter_cli.stack.addresses import Addresses, Place
+from taximeter_cli.supervise import free_port
 from tests.collector.prometheus_binary import require_prometheus
 from tests.e2e.harness import processes_marked
 
@@ -32,6 +37,19 @@ def test_what_is_missing_is_named_with_how_to_get_it(
 def test_a_wrong_budget_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", "--folder", str(tmp_path), "--budget", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_said_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        whole = Addresses(*(Place("127.0.0.1", free_port()) for _ in range(10)))
+        monkeypatch.setattr(up, "Addresses", lambda: replace(whole, metrics=Place("127.0.0.1", port)))
+        assert main(["up", "--folder", str(tmp_path / "up")]) == 1
+    assert f"in use already: collector's metrics {port}. " in capsys.readouterr().err
+    assert not (tmp_path / "up").exists()
 
 
 @pytest.mark.prometheus
@@ -53,11 +71,11 @@ def test_it_starts_what_is_here_and_stops_it_all(tmp_path: Path, capsys: pytest.
                 assert process.poll() is None and time.monotonic() < deadline, log.read_text()
                 time.sleep(0.1)
             said = log.read_text()
-            urls = dict(re.findall(r"^up +(\w+): (?:OTLP at )?(http://\S+)", said, re.MULTILINE))
-            options = [word for name, url in urls.items() for word in (f"--{name}", url)]
-            absent = [program.name for program in programs.PROGRAMS if program.name not in urls]
+            started = re.findall(r"^up +(\w+): ", said, re.MULTILINE)
+            absent = [program.name for program in programs.PROGRAMS if program.name not in started]
             assert all(f"missing  {name}: " in said for name in absent)
-            assert main(["verify", *options, "--without", ",".join(absent)]) == 0, capsys.readouterr().out
+            (check,) = re.findall(r"^check +taximeter (verify .*)$", said, re.MULTILINE)
+            assert main(check.split()) == 0, capsys.readouterr().out
         finally:
             process.send_signal(signal.SIGTERM)
             code = process.wait(60)

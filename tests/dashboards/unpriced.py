@@ -7,7 +7,7 @@ import time
 from openai import OpenAI
 
 client = OpenAI()
-end = time.monotonic() + 60
+end = time.monotonic() + 300
 while time.monotonic() < end:
     stream = client.chat.completions.create(
         model="gpt-4o", stream=True, messages=[{"role": "user", "content": "Is breakfast included?"}]

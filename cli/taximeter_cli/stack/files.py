@@ -43,7 +43,7 @@ def _job(name: str, place: Place) -> dict[str, Any]:
 
 
 def tempo(a: Addresses, *, storage: str) -> str:
-    """``tempo.yaml``: one process, local disk, and the service graph that Grafana draws a map from."""
+    """``tempo.yaml`` of Tempo 3: one process, local disk, and the service graph that Grafana draws."""
     config = {
         "server": {
             "http_listen_address": a.tempo.bind,
@@ -67,11 +67,21 @@ def tempo(a: Addresses, *, storage: str) -> str:
             }
         },
         # Over its limits Tempo answers OK and drops: the Collector dashboard shows how many.
-        "overrides": {"defaults": {"metrics_generator": {"processors": ["service-graphs"]}}},
-        "compactor": {"compaction": {"block_retention": "336h"}},
+        # Without these, it writes to /var/tempo whatever `storage` says.
+        "live_store": {
+            "wal": {"path": f"{storage}/live/traces"},
+            "shutdown_marker_dir": f"{storage}/live/shutdown-marker",
+        },
+        "backend_scheduler": {"local_work_path": f"{storage}/scheduler"},
+        "overrides": {
+            "defaults": {
+                "metrics_generator": {"processors": ["service-graphs"]},
+                "compaction": {"block_retention": "336h"},
+            }
+        },
         "usage_report": {"reporting_enabled": False},
     }
-    return _yaml(config, "Single process; for more, see deploy/kubernetes.")
+    return _yaml(config, "For Tempo 3.0 or later. Single process; for more, see deploy/kubernetes.")
 
 
 def data_sources(a: Addresses, *, tempo: bool, alertmanager: bool) -> str:

@@ -107,7 +107,7 @@ PROGRAMS = (
     Program(
         "tempo",
         ("tempo",),
-        "https://grafana.com/docs/tempo/latest/set-up-for-tracing/ (a binary from its releases)",
+        "https://grafana.com/docs/tempo/latest/set-up-for-tracing/ (a binary; 3.0 or later)",
         "traces are kept in the span store only, and links to them lead nowhere",
         _tempo,
     ),
