@@ -66,7 +66,7 @@ dashboards-pictures: .venv/dev.stamp system-packages
 	$(BIN)/python -m tools.pictures.render $(PICTURES_ARGS)
 
 prove-harmless: .venv/dev.stamp
-	PROVE_HARMLESS=1 $(BIN)/python -m pytest -q -s tests/agent/test_harmless.py
+	PROVE_HARMLESS=1 $(BIN)/python -m pytest -q -s tests/agent/test_harmless.py tests/agent/test_bad_collectors.py
 	$(BIN)/python -m tests.agent.prove_harmless
 
 check: .venv/dev.stamp

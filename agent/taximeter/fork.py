@@ -34,9 +34,9 @@ def install() -> None:
         os.register_at_fork(after_in_child=_in_child)
 
 
-def renewing(tracers: Any, meter_provider: Any) -> None:
+def renewing(tracers: Any, meter_provider: Any, *logs: Any) -> None:
     """Renew these providers in every process forked from now on."""
-    _providers[:] = [tracers, meter_provider]
+    _providers[:] = [tracers, meter_provider, *logs]
 
 
 def _in_child() -> None:
@@ -47,12 +47,15 @@ def _in_child() -> None:
         export.renew()
         retry.renew()
         shutdown.renew()
-        tracers, meter_provider = _providers
+        tracers, meter_provider, *logs = _providers
         tracers._tracers_lock = meter_provider._meter_lock = threading.Lock()
         if not instance_id_given():
             own = Resource({semconv.SERVICE_INSTANCE_ID: str(uuid.uuid4())})
             tracers._update_resource(own)
             meter_provider._update_resource(own)
+            for provider in logs:
+                provider._active_loggers_lock = threading.Lock()
+                provider._update_resource(own)
         _forget_sums(meter_provider)
         _adopt()
         _at_the_end_of_multiprocessing()

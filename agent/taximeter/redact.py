@@ -79,6 +79,7 @@ _API_WORDS: Final = frozenset(
     )
 )
 _VERSION: Final = re.compile(r"v\d{1,3}(?:(?:alpha|beta)\d{0,2})?")
+_FRAME: Final = re.compile(r'  File "[^"\n]*", line \d+, in [\w.<>]+')
 _IDENTIFIER: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
@@ -194,6 +195,11 @@ def frames(error: BaseException) -> str:
         lines.append(f'  File "{code.co_filename}", line {trace.tb_lineno}, in {code.co_qualname}')
         trace = trace.tb_next
     return "\n".join(("Traceback (most recent call last):", *lines[-MAX_FRAMES:], type_name(error)))
+
+
+def stack(text: str) -> str:
+    """The frames of a formatted traceback: file, line and function, no code and no message."""
+    return "\n".join([line for line in text.splitlines() if _FRAME.fullmatch(line)][-MAX_FRAMES:])
 
 
 def type_name(error: BaseException) -> str:

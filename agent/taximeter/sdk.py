@@ -21,7 +21,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, _TracerConfig
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from taximeter import __version__, export, fork, guard, metering, redact, retry, semconv, spans
+from taximeter import __version__, export, fork, guard, logexport, metering, redact, retry, semconv, spans
 
 #: Tracers that repeat what an official instrumentor already says.
 DOUBLED_SCOPES: Final = frozenset({"com.anthropic.sdk.python"})
@@ -59,9 +59,8 @@ def build(
         retry.improve(exporter, endless=True)
         tracers.add_span_processor(export.CountingProcessor(export.GuardedExporter(exporter, redactor)))
     trace.set_tracer_provider(tracers)
-    fork.renewing(tracers, meters)
-    if log_exporters:
-        sdk._init_logging(log_exporters, resource, setup_logging_handler=False)
+    logs = [logexport.build(log_exporters.values(), resource, redactor)] if log_exporters else []
+    fork.renewing(tracers, meters, *logs)
     return tracers, meters
 
 

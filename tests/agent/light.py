@@ -1,6 +1,7 @@
 """The ten-line service: nothing of telemetry, no model SDKs, quick to start."""
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import threading
@@ -13,10 +14,13 @@ from fastapi.responses import StreamingResponse
 import taximeter
 
 app = fastapi.FastAPI()
+logger = logging.getLogger("hotel")
+logger.setLevel(logging.INFO)  # seen by nobody, unless log records are exported
 
 
 @app.get("/plain/{name}")
 async def plain(name: str) -> str:
+    logger.info("asked for %s", name)
     return name
 
 

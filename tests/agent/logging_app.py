@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import fastapi
+from opentelemetry import _logs
 
 app = fastapi.FastAPI()
 logger = logging.getLogger("hotel")
@@ -20,4 +21,23 @@ async def log(word: str) -> str:
 @app.get("/thread")
 def thread() -> str:
     logger.warning("from a worker thread")
+    return "ok"
+
+
+@app.get("/fails")
+async def fails() -> str:
+    try:
+        raise ValueError("Key (email)=(secret.guest@example.org) already exists")
+    except ValueError:
+        logger.exception("could not save the guest", extra={"url.query": "q=secret+towels", "room": 7})
+    return "ok"
+
+
+@app.get("/event")
+async def event() -> str:
+    """As an instrumentor of models tells of a conversation."""
+    told = _logs.LogRecord(
+        event_name="gen_ai.choice", body={"content": "a secret answer"}, attributes={"n": 1}
+    )
+    _logs.get_logger("models").emit(told)
     return "ok"

@@ -1,15 +1,21 @@
-"""Whatever the collector does, responses stay what they are, and the failure is told once."""
+"""Whatever the collector does, responses stay what they are, and the failure is told once.
+
+Here some of the ways to be bad; ``make prove-harmless`` takes all of them, over gRPC too.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import grpc
 import pytest
 
 from tests.agent.conftest import Service, Start
@@ -130,11 +136,84 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("name", [*BEHAVIOURS, *ABSENT])
+ALL = bool(os.environ.get("PROVE_HARMLESS"))
+HTTP = [*BEHAVIOURS, *ABSENT] if ALL else ["hangs", "refuses", "answers without end", "is not there"]
+
+
+@pytest.mark.parametrize("name", HTTP)
 def test_a_bad_collector_harms_no_request(start: Start, name: str) -> None:
     with collector(BEHAVIOURS.get(name, _hangs)) as url:
         address = ABSENT.get(name, url)
-        service = start("light", OTEL_EXPORTER_OTLP_ENDPOINT=address, **SETTINGS)
+        # The agent's own lines would be lost among those that the service sends.
+        service = start("light", OTEL_EXPORTER_OTLP_ENDPOINT=address, OTEL_LOGS_EXPORTER="otlp", **SETTINGS)
+        before = _memory(service)
+        assert _exercise(service) == EXPECTED
+        time.sleep(0.5)
+        grown = _memory(service) - before
+        assert service.stop() == -signal.SIGTERM
+    assert grown < 60_000, f"{grown} kB more"
+    log = service.log()
+    assert "Traceback" not in log
+    for kind in ("spans", "metrics", "logs"):
+        assert log.count(f"does not take {kind}") <= 1
+    if name in {"is not there", "has no address", "refuses", "is full", "hangs up", "speaks no HTTP"}:
+        assert log.count("does not take spans") == log.count("does not take logs") == 1, log
+    assert len(log.splitlines()) < 15, log
+
+
+def _answers(status: grpc.StatusCode) -> grpc.GenericRpcHandler:
+    """Every export ends with ``status``."""
+
+    def export(_: bytes, context: grpc.ServicerContext) -> bytes:
+        context.abort(status, "no, you")
+        return b""
+
+    class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # untyped
+        def service(self, _: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+            return grpc.unary_unary_rpc_method_handler(export)
+
+    return Handler()
+
+
+GRPC_STATUS = {
+    "refuses": grpc.StatusCode.INVALID_ARGUMENT,
+    "is full": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "is away": grpc.StatusCode.UNAVAILABLE,
+    "has no such service": grpc.StatusCode.UNIMPLEMENTED,
+}
+GRPC_ABSENT = {"is not there": "http://127.0.0.1:9", "has no address": "http://collector.invalid:4317"}
+GRPC = [*GRPC_STATUS, *GRPC_ABSENT, "hangs", "hangs up", "speaks no HTTP"] if ALL else ["is not there"]
+
+
+@contextmanager
+def grpc_collector(name: str) -> Iterator[str]:
+    """Listens on loopback and answers every export like that."""
+    if name in GRPC_ABSENT:
+        yield GRPC_ABSENT[name]
+    elif name in BEHAVIOURS and name not in GRPC_STATUS:
+        with collector(BEHAVIOURS[name]) as url:
+            yield url
+    else:
+        server = grpc.server(ThreadPoolExecutor(4))
+        server.add_generic_rpc_handlers((_answers(GRPC_STATUS[name]),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.stop(None).wait()
+
+
+@pytest.mark.parametrize("name", GRPC)
+def test_a_bad_collector_harms_no_request_over_grpc(start: Start, name: str) -> None:
+    with grpc_collector(name) as url:
+        service = start(
+            "light",
+            OTEL_EXPORTER_OTLP_ENDPOINT=url,
+            OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+            OTEL_LOGS_EXPORTER="otlp",
+            **SETTINGS,
+        )
         before = _memory(service)
         assert _exercise(service) == EXPECTED
         time.sleep(0.5)
@@ -145,8 +224,6 @@ def test_a_bad_collector_harms_no_request(start: Start, name: str) -> None:
     assert "Traceback" not in log
     for kind in ("spans", "metrics"):
         assert log.count(f"does not take {kind}") <= 1
-    if name in {"is not there", "has no address", "refuses", "is full", "hangs up", "speaks no HTTP"}:
-        assert log.count("does not take spans") == 1, log
     assert len(log.splitlines()) < 15, log
 
 

@@ -58,6 +58,8 @@ def test_log_records_reach_the_collector_and_go_on_with_their_trace_ids(tmp_path
             OTEL_METRICS_EXPORTER="none",
         )
         service.get("/log/towels")
+        service.get("/fails")
+        service.get("/event")
         service.stop()  # nothing is lost on SIGTERM
         wait_for(made.settled, "delivered")
         sent = backend.received.requests
@@ -69,14 +71,23 @@ def test_log_records_reach_the_collector_and_go_on_with_their_trace_ids(tmp_path
             for record in scope.log_records
         ]
         [record] = [each for each in records if each.body.string_value == "the guest asked for towels"]
-        [span] = [
+        spans = [
             span
             for request in sent
             for resource in getattr(request, "resource_spans", ())
             for scope in resource.scope_spans
             for span in scope.spans
         ]
-        assert (record.trace_id, record.span_id) == (span.trace_id, span.span_id)
+        assert (record.trace_id, record.span_id) in {(span.trace_id, span.span_id) for span in spans}
         assert record.severity_text == "INFO"
         assert "otelTraceID" not in {pair.key for pair in record.attributes}
         assert not [each for each in records if "Taximeter" in each.body.string_value]
+        # What an exception says, a query string and a conversation stay at home; frames and names do not.
+        assert "secret" not in "".join(map(str, sent))
+        [failure] = [each for each in records if each.body.string_value == "could not save the guest"]
+        told = {pair.key: pair.value for pair in failure.attributes}
+        assert told["exception.type"].string_value == "ValueError"
+        assert "in fails" in told["exception.stacktrace"].string_value
+        assert told["room"].int_value == 7
+        [event] = [each for each in records if each.event_name == "gen_ai.choice"]
+        assert event.body.WhichOneof("value") is None
