@@ -9,6 +9,7 @@
 #   make prove-alerts     every alert's promtool cases, thirty times over
 #   make prove-pages      a simulated day raises no alert, and each of 22 regressions raises its own
 #   make prove-gate       the budget's gate: false alarms, power, missing data, on recorded requests
+#   make pictures         the pictures of report, serve and top in docs/images (needs chromium and tmux)
 #   make prove-readers    one run asked of the store, a real Tempo, Prometheus and the official collector's files
 #   make prove-account    10,000 requests, 200 at once, in every shape: each account against a tally
 #   make prove-workers    the books of four workers (uvicorn, gunicorn, --preload) while the provider comes and goes
@@ -19,7 +20,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: prove-workers prove-versions prove-readers help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
+.PHONY: pictures prove-workers prove-versions prove-readers help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -45,6 +46,9 @@ prove-node: .venv/dev.stamp
 
 prove-gate: .venv/dev.stamp
 	@$(BIN)/python -m benchmarks.prove_gate
+
+pictures: .venv/dev.stamp system-packages
+	$(BIN)/python -m tests.analysis.pictures $(PICTURES_ARGS)
 
 prove-readers: .venv/dev.stamp
 	@$(BIN)/python -m tests.analysis.prove_readers

@@ -2,12 +2,15 @@
 
 Every `taximeter ...` line in a code block must be one that the command line understands. A block that
 is marked to be run (three backticks, ``sh run``) is run as it stands, in a folder with a store of the
-demo's shape (an hour old, versions 1.4 and 1.5), reports saved from it, and a budget.
+demo's shape (an hour old, versions 1.4 and 1.5), reports saved from it, a budget, and a recorded run: its
+``traces.otlp`` and what its provider ``exports``.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
+import json
 import os
 import re
 import shlex
@@ -20,8 +23,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from examples.provider import exports
 from taximeter_cli import main as command_line
 from tests.analysis import stores
+from tests.analysis.recording import RUN
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(p for p in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")))
@@ -102,6 +107,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for row in (*build.requests, *build.spans):
                 row["version"] = "1.4" if row["start_ns"] % 2 else "1.5"
             build.write(place / name)
+    (place / "traces.otlp").write_bytes(gzip.decompress((RUN / "traces.otlp.gz").read_bytes()))
+    ledger = gzip.decompress((RUN / "provider.jsonl.gz").read_bytes()).splitlines()
+    exports.write((json.loads(line) for line in ledger), place / "exports")
     run = "taximeter report --json {1} --store {0} >/dev/null"
     lines = [run.format("store-main", "before.json"), run.format("store-candidate", "after.json")]
     lines += ["cp before.json main.json", "cp after.json report.json"]
@@ -128,5 +136,19 @@ def test_what_is_marked_to_be_run_runs(script: str, folder: Path) -> None:
     assert _bash(script, folder)
 
 
-def test_there_is_something_to_run() -> None:
-    assert len(RUNNABLE) >= 3
+@pytest.mark.parametrize("page", ["guide", "monitoring", "troubleshooting", "cost", "budget"])
+def test_the_plans_phases_of_measuring_and_holding_are_run(page: str) -> None:
+    assert [each.id for each in RUNNABLE if str(each.id).startswith(f"{page}.md")]
+
+
+def test_every_anchor_leads_to_a_heading() -> None:
+    wrong = []
+    for page in PAGES:
+        for target, anchor in re.findall(
+            r"\]\((?!https?://)([^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8")
+        ):
+            text = (page.parent / target if target else page).read_text(encoding="utf-8")
+            words = re.findall(r"^#+ +(.*)$", text, re.MULTILINE)
+            if anchor not in {re.sub(r"[^a-z0-9 _-]", "", word.lower()).replace(" ", "-") for word in words}:
+                wrong.append(f"{page.name}: {target}#{anchor}")
+    assert wrong == []

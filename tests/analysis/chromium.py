@@ -115,9 +115,12 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def screenshot(self) -> bytes:
-        """The whole page as PNG."""
-        return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"])
+    def screenshot(self, width: int = 0, height: int | None = None) -> bytes:
+        """The page as PNG: whole, or its first ``height`` pixels at ``width``."""
+        box = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        clip = {} if height is None else {"clip": box}
+        answer = self.call("Page.captureScreenshot", captureBeyondViewport=True, **clip)
+        return base64.b64decode(answer["data"])
 
     def _read(self, seconds: float = 30) -> dict[str, Any]:
         deadline = time.monotonic() + seconds

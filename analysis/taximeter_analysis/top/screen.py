@@ -27,6 +27,8 @@ SORTS: tuple[tuple[str, Callable[[Route], float]], ...] = (
 )
 _GROUPS = {"request": ("█", "white"), "db": ("▓", "blue"), "model": ("█", "yellow"), "http": ("▒", "magenta")}
 _COLUMNS = ("Requests", "Err", "P50", "P95", "DB/req", "Embed", "$/req", "Cost", "Hits")
+_ERRORS = 1  # the column's place
+_NOTHING = ("0", "$0", "0%", UNKNOWN)
 _WIDTHS = (8, 5, 8, 8, 6, 6, 10, 9, 5)
 
 
@@ -140,8 +142,16 @@ class Screen:
                 f"P50 {seconds(report.latency.p50)}, P95 {seconds(report.latency.p95)}, "
                 f"{money(usage.cost_usd)} ({money(report.projection.monthly_usd)} a month)"
             ),
-            Text(f"only routes with {self.filter!r}" if self.filter else "", style="bold"),
+            self._third(),
         ]
+
+    def _third(self) -> Text:
+        """What the colours of a waterfall mean; in the list of routes the filter."""
+        if self.trace is None:
+            return Text(f"only routes with {self.filter!r}" if self.filter else "", style="bold")
+        marks = {"request": "request", "db": "database", "model": "models", "http": "other calls"}
+        parts = [part for name, word in marks.items() for part in (_GROUPS[name], (f" {word}  ", "dim"))]
+        return Text.assemble(*parts)
 
     def _row(
         self, width: int, name: Text, cells: Sequence[str], widths: Sequence[int], index: int | None
@@ -152,7 +162,9 @@ class Screen:
         room = width - sum(size + 1 for _, size in kept)
         line = shorten(name, room)
         line.pad_right(max(0, room - line.cell_len))
-        line.append("".join(f" {cell:>{size}}" for cell, size in kept))
+        for number, (cell, size) in enumerate(kept):
+            failed = number == _ERRORS and widths is _WIDTHS and index is not None and cell != "0"
+            line.append(f" {cell:>{size}}", style="bold red" if failed else "dim" if cell in _NOTHING else "")
         if index is not None and index == self.chosen:
             line.stylize("reverse")
         return line
