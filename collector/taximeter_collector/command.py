@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import logging
 import sys
 from pathlib import Path
@@ -49,7 +50,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     letters.add_argument("what", choices=("list", "replay"))
     letters.add_argument("exporters", nargs="*", metavar="EXPORTER", help="of these exporters only")
-    for action in (run, validate, letters):
+    status = actions.add_parser(
+        "status",
+        help="what the running collector is doing now: rates, lag, last errors, memory",
+        description="Asks the collector that runs with this configuration on this machine; the same is at "
+        "http://localhost:8888/status. Exit code 1: none answers.",
+    )
+    status.add_argument("--json", action="store_true", help="for programs")
+    forget = actions.add_parser(
+        "forget",
+        help="erase traces, or all of a tenant, from the log, the dead letters, the state and the stores",
+        description="Takes the data directory, so the collector must be stopped. What was delivered "
+        "elsewhere is not reached. Files are written anew: nothing is left in freed space.",
+    )
+    what = forget.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--trace", action="append", metavar="ID", help="trace id, 32 hex digits; may be repeated"
+    )
+    what.add_argument(
+        "--tenant", metavar="NAME", help="every trace, point and record of this taximeter.tenant"
+    )
+    forget.add_argument("--dry-run", action="store_true", help="only say what would be erased")
+    for action in (run, validate, letters, status, forget):
         action.add_argument(
             "--config",
             type=Path,
@@ -58,7 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             help="configuration in the official collector's YAML; repeat to merge files; "
             f"default: the built-in {DEFAULT_CONFIG}",
         )
-    for action in (run, letters):
+    for action in (run, letters, forget):
         action.add_argument(
             "--data-dir",
             type=Path,
@@ -81,8 +103,8 @@ def main(args: argparse.Namespace) -> int:
                 sys.stderr.write(f"note: {note}\n")
             sys.stdout.write(f"{', '.join(map(str, files))}: valid, {len(config.pipelines)} pipelines\n")
             return 0
-        if args.action == "dead-letters":
-            return _dead_letters(config, args)
+        if args.action in _ACTIONS:
+            return _ACTIONS[args.action](config, args)
         logging.basicConfig(
             level=config.telemetry.log_level,
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -108,6 +130,27 @@ def _dead_letters(config: CollectorConfig, args: argparse.Namespace) -> int:
     left = replay(config, args.data_dir, args.exporters)
     sys.stdout.write(f"{left} requests were refused again\n" if left else "every letter was delivered\n")
     return 1 if left else 0
+
+
+def _status(config: CollectorConfig, args: argparse.Namespace) -> int:
+    from taximeter_collector.status import fetch, text  # noqa: PLC0415
+
+    picture = fetch(config)
+    sys.stdout.write((json.dumps(picture, indent=2) if args.json else text(picture)) + "\n")
+    return 0
+
+
+def _forget(config: CollectorConfig, args: argparse.Namespace) -> int:
+    from taximeter_collector.forget import Wanted, forget  # noqa: PLC0415
+
+    wanted = Wanted.of(args.trace or [], args.tenant)
+    for line in forget(config, args.data_dir, wanted, dry_run=args.dry_run):
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+_ACTIONS = {"dead-letters": _dead_letters, "status": _status, "forget": _forget}
 
 
 def _require_extra() -> None:

@@ -290,6 +290,16 @@ class Log:
                     (folder / f"{self.path.stem}-{seq}.bin").write_bytes(damage.found)
             return []
 
+    async def first_received_ns(self, after: int) -> int | None:
+        """When the first request after a position came."""
+        query = "SELECT received_ns FROM requests WHERE seq > ? ORDER BY seq LIMIT 1"
+
+        def look() -> int | None:
+            found = self._reader.execute(query, (after,)).fetchone()
+            return found[0] if found else None
+
+        return await asyncio.get_running_loop().run_in_executor(self._reading, look)
+
     def prepare(self, schema: str) -> sqlite3.Connection:
         """Add tables of a stage's own to this file, before the start; returns the connection to read them."""
         self._writer.executescript(schema)

@@ -77,13 +77,23 @@ class OwnMetrics:
         """Call ``reader`` at every scrape for (name, labels, value)."""
         self._readers.append(reader)
 
+    def counters(self) -> Iterable[tuple[str, dict[str, str], float]]:
+        """Every counter now: name, labels, value."""
+        for name, series in self._values.items():
+            for labels, value in series.items():
+                yield name, dict(labels), value
+
+    def gauges(self) -> Iterable[tuple[str, dict[str, str], float]]:
+        """What is read at a scrape."""
+        for reader in self._readers:
+            yield from reader()
+
     def render(self) -> str:
         values = {name: dict(series) for name, series in self._values.items()}
-        for reader in self._readers:
-            for name, labels, value in reader():
-                series = values.setdefault(name, {})
-                key = tuple(sorted(labels.items()))
-                series[key] = series.get(key, 0) + value
+        for name, labels, value in self.gauges():
+            series = values.setdefault(name, {})
+            key = tuple(sorted(labels.items()))
+            series[key] = series.get(key, 0) + value
         lines = []
         for name, (kind, text) in METRICS.items():
             if name in values:

@@ -96,20 +96,10 @@ class Segments:
         self._before = self._size, self._last.get(self._next - 1)
         pieces, places = [], []
         for record in records:
-            source = record.source.encode()
-            head = _HEAD.pack(
-                _BOUND if record.bound else _MAGIC,
-                0,
-                record.seq,
-                record.received_ns,
-                record.items,
-                len(source),
-                len(record.payload),
-            )
-            crc = isal_zlib.crc32(record.payload, isal_zlib.crc32(head[_BEHIND_CRC:] + source))
-            pieces += [head[:4] + crc.to_bytes(4, "little") + head[_BEHIND_CRC:] + source, record.payload]
+            head = _head(record)
+            pieces += [head, record.payload]
             places.append(Place(self._next - 1, self._size, len(record.payload)))
-            self._size += _HEAD.size + len(source) + len(record.payload)
+            self._size += len(head) + len(record.payload)
         _write(self._file, pieces)
         os.fdatasync(self._file)
         self._last[self._next - 1] = records[-1].seq
@@ -213,6 +203,28 @@ def scan(path: Path, begin: int | None = None) -> Iterator[tuple[Record, Place] 
         at = end
 
 
+def write_file(folder: Path, log_id: str, records: Sequence[Record]) -> list[Place]:
+    """A finished file of these records, with the next free number: for who takes some out of an older one.
+
+    Until the index knows it, the next start removes it; when it does, the older one.
+    """
+    file = 1 + max((number(path) for path in files(folder)), default=0)
+    places, at = [], _FILE_HEAD
+    path = folder / f"{file:012d}.seg"
+    path.touch(0o600, exist_ok=False)
+    with path.open("wb") as into:
+        into.write(FILE_MAGIC + log_id.encode())
+        for record in records:
+            head = _head(record)
+            into.write(head + record.payload)
+            places.append(Place(file, at, len(record.payload)))
+            at += len(head) + len(record.payload)
+        into.flush()
+        os.fsync(into.fileno())
+    sync_directory(folder)
+    return places
+
+
 def sync_directory(path: Path) -> None:
     """Make names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -220,6 +232,22 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _head(record: Record) -> bytes:
+    """What stands before the payload, the checksum and the source included."""
+    source = record.source.encode()
+    head = _HEAD.pack(
+        _BOUND if record.bound else _MAGIC,
+        0,
+        record.seq,
+        record.received_ns,
+        record.items,
+        len(source),
+        len(record.payload),
+    )
+    crc = isal_zlib.crc32(record.payload, isal_zlib.crc32(head[_BEHIND_CRC:] + source))
+    return head[:4] + crc.to_bytes(4, "little") + head[_BEHIND_CRC:] + source
 
 
 def _parse(content: bytes, at: int) -> tuple[Record | None, str]:

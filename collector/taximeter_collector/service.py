@@ -44,6 +44,8 @@ from taximeter_collector.receive.grpc import GrpcReceiver
 from taximeter_collector.receive.http import guarded, otlp_http
 from taximeter_collector.receive.intake import Intake
 from taximeter_collector.signals import SIGNALS, Signal
+from taximeter_collector.status import Status
+from taximeter_collector.status import app as status_app
 from taximeter_collector.tls import server_context
 
 _DRAIN_S = 10.0
@@ -71,6 +73,8 @@ class Service:
         self._receivers: list[GrpcReceiver | HttpServer] = []
         self._pages: list[HttpServer] = []
         self._ready = False
+        self._status: Status | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._begun = time.time()
 
@@ -103,7 +107,12 @@ class Service:
             )
         if self._config.telemetry.metrics_endpoint:
             where = "service.telemetry.metrics"
-            await self._page(self._config.telemetry.metrics_endpoint, where, "/metrics", self._own_page)
+            server = HttpServer(
+                status_app(self._own_page, lambda: self._status),
+                bind(self._config.telemetry.metrics_endpoint, where),
+            )
+            self._pages.append(server)
+            await server.start()
         self._own.read_from(self._gauges)
         self._open_logs()
         for name in dict.fromkeys(name for p in self._config.pipelines for name in p.exporters):
@@ -124,6 +133,8 @@ class Service:
         for name in dict.fromkeys(name for p in self._config.pipelines for name in p.receivers):
             if name in self._config.receivers:
                 await self._start_receiver(self._config.receivers[name])
+        self._status = Status(self._own, self._logs, self._pumps, self._stages, self._directory.path)
+        self._watching = asyncio.create_task(self._status.run())
         self._ready = True
 
     async def _until_stopped(self) -> None:
@@ -138,6 +149,8 @@ class Service:
 
     async def _shut_down(self) -> None:
         self._ready = False
+        if self._watching is not None:
+            self._watching.cancel()
         await asyncio.gather(*(receiver.stop() for receiver in self._receivers))
         for stage in self._stages.values():
             stage.drain()
@@ -296,7 +309,7 @@ class Service:
         body = {"status": words, "uptime": f"{time.time() - self._begun:.3f}s"}
         return (200 if self._ready else 503), "application/json", json.dumps(body)
 
-    def _own_page(self, scope: Scope) -> tuple[int, str, str]:
+    def _own_page(self) -> tuple[int, str, str]:
         if not self._pumps:  # without its queue sizes the page would read like "nothing is waiting"
             return 503, PLAIN, "# starting\n"
         return 200, PLAIN, self._own.render()

@@ -39,7 +39,7 @@ def free_port() -> int:
         return port
 
 
-def wait_for(check: Callable[[], T], what: str, seconds: float = 20) -> T:
+def wait_for(check: Callable[[], T], what: str, seconds: float = 60) -> T:
     """The first truthy result of ``check``; its assertion errors count as "not yet"."""
     deadline = time.monotonic() + seconds
     while True:
@@ -70,14 +70,14 @@ class Collector:
         path.write_text(yaml.safe_dump(self.config))
         self.process = run_collector("run", "--config", str(path), log=self.folder / "collector.log")
         if wait:
-            wait_for(self.healthy, "the collector is ready")
+            wait_for(self.healthy, "the collector is ready", 90)
         return self
 
     def healthy(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
             raise RuntimeError(f"the collector ended: {self.log()}")
-        return httpx.get(f"http://127.0.0.1:{self.ports['health']}/", timeout=2).status_code == 200
+        return httpx.get(f"http://127.0.0.1:{self.ports['health']}/", timeout=10).status_code == 200
 
     def log(self) -> str:
         return (self.folder / "collector.log").read_text()

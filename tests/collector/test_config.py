@@ -17,6 +17,7 @@ from taximeter_collector.config.components import EXPORTERS, EXTENSIONS, PROCESS
 from taximeter_collector.config.fields import duration
 from taximeter_collector.config.loader import load
 from taximeter_collector.config.official import OFFICIAL
+from taximeter_collector.config.reference import reference
 from taximeter_collector.errors import ConfigError
 from tests.collector.support import collector, free_port, trace_request, wait_for
 
@@ -209,6 +210,13 @@ def test_the_official_list_knows_our_official_components() -> None:
     }
     missing = {name for kind, table in ours.items() for name in table if name not in OFFICIAL[kind]}
     assert missing == {"span_store", "pricing", "request_account"}
+
+
+def test_the_reference_says_what_the_code_does() -> None:
+    """``python -m taximeter_collector.config.reference > docs/collector-reference.md`` mends it."""
+    assert Path("docs/collector-reference.md").read_text() == reference()
+    for words in ("`retry_on_failure.max_elapsed_time` | `0s` | differs: officially 300s", "Refused: `"):
+        assert words in reference()
 
 
 def run(*args: str, code: str = "") -> subprocess.CompletedProcess[str]:

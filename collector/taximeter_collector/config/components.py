@@ -33,9 +33,12 @@ _RETRY = Section(
         "randomization_factor": Key(number, 0.5),
         "multiplier": Key(number, 1.5),
         "max_interval": Key(duration, 30.0),
-        # Official: 300s, then the data is dropped. What is in the durable log can wait: 0 is for ever,
-        # and after any other limit a request goes to the dead letters.
-        "max_elapsed_time": Key(duration, 0.0),
+        "max_elapsed_time": Key(
+            duration,
+            0.0,
+            differs="officially 300s, then the data is dropped; what is in the durable log can wait for "
+            "ever, and after any other limit a request goes to the dead letters",
+        ),
     }
 )
 
@@ -99,10 +102,10 @@ RECEIVERS: dict[str, Section] = {
                         {
                             "endpoint": Key(endpoint, "localhost:4317"),
                             "max_recv_msg_size_mib": Key(whole, 4),
-                            "max_concurrent_streams": Key(whole, 100),  # official: no limit
+                            "max_concurrent_streams": Key(whole, 100, differs="officially no limit"),
                             "tls": TLS_SERVER,
                             "auth": AUTH,
-                            "max_connections": Key(whole, 1000),  # Taximeter's own
+                            "max_connections": Key(whole, 1000, own=True),
                         },
                         official=(
                             "transport", "read_buffer_size", "write_buffer_size", "keepalive",
@@ -120,9 +123,13 @@ RECEIVERS: dict[str, Section] = {
                             "tls": TLS_SERVER,
                             "auth": AUTH,
                             "read_header_timeout": Key(duration, 60.0),
-                            "read_timeout": Key(duration, 60.0),  # official: 0, no limit
-                            "idle_timeout": Key(duration, 75.0),  # official: 60s; senders come every minute
-                            "max_connections": Key(whole, 1000),  # Taximeter's own
+                            "read_timeout": Key(
+                                duration, 60.0, differs="officially 0: slow senders could hold it up"
+                            ),
+                            "idle_timeout": Key(
+                                duration, 75.0, differs="officially 60s, which closes under a sender a minute"
+                            ),
+                            "max_connections": Key(whole, 1000, own=True),
                         },
                         official=(
                             "cors", "include_metadata", "response_headers", "transport",
@@ -181,7 +188,7 @@ EXPORTERS: dict[str, Section] = {
             "add_metric_suffixes": Key(boolean, True),
             "without_scope_info": Key(boolean, False),
             "resource_to_telemetry_conversion": Section({"enabled": Key(boolean, False)}),
-            "start_at_zero": Key(boolean, True),  # Taximeter's own: `*_usd_total` series begin at 0
+            "start_at_zero": Key(boolean, True, own=True),  # `*_usd_total` series begin at 0
         },
         official=(
             "tls", "translation_strategy", "auth", "cors", "compression_algorithms", "include_metadata",
@@ -214,7 +221,7 @@ EXPORTERS: dict[str, Section] = {
             "resource_to_telemetry_conversion": Section(
                 {"enabled": Key(boolean, False)}, official=("exclude_service_attributes",)
             ),
-            "start_at_zero": Key(boolean, True),  # Taximeter's own: `*_usd_total` series begin at 0
+            "start_at_zero": Key(boolean, True, own=True),  # `*_usd_total` series begin at 0
         },
         official=(*_CLIENT_OFFICIAL, "wal", "translation_strategy", "send_metadata", "protobuf_message"),
     ),
@@ -244,10 +251,10 @@ EXTENSIONS: dict[str, Section] = {
     "file_storage": Section(
         {
             "directory": Key(text),
-            "create_directory": Key(boolean, True),
+            "create_directory": Key(boolean, True, differs="officially false"),
             "timeout": Key(duration, 1.0, "the directory is locked at once or not at all"),
-            "fsync": Key(boolean, True, "every acknowledged request is fsynced"),
-            "max_size_mib": Key(whole, 1024),  # Taximeter's own: payload per signal, then refusals
+            "fsync": Key(boolean, True, "every acknowledged request is fsynced (officially off)"),
+            "max_size_mib": Key(whole, 1024, own=True),  # payload per signal, then refusals
         },
         official=("compaction", "directory_permissions", "recreate"),
     ),

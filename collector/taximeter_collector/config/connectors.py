@@ -81,7 +81,9 @@ CONNECTORS: dict[str, Section] = {
             "metrics_expiration": Key(duration, 0.0),
             "resource_metrics_cache_size": _CACHE,
             "resource_metrics_key_attributes": Key(names, []),
-            "aggregation_cardinality_limit": Key(whole, 10_000),  # official: 0, no limit
+            "aggregation_cardinality_limit": Key(
+                whole, 10_000, differs="officially 0, no limit: strangers choose span names"
+            ),
             "dimensions_cache_size": Key(whole, 1000, "aggregation_cardinality_limit bounds the series"),
         },
         official=(

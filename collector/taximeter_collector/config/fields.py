@@ -30,11 +30,17 @@ class Expanded:
 
 @dataclass(frozen=True)
 class Key:
-    """One key. ``no_effect`` says why an official key is accepted although nothing reads it."""
+    """One key. What is not said of it is as officially.
+
+    ``no_effect``: why an official key is accepted although nothing reads it. ``differs``: how its default or
+    its values differ, and why. ``own``: the official collector has no such key here.
+    """
 
     read: Reader
     default: Any = None
     no_effect: str = ""
+    differs: str = ""
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,6 +165,7 @@ def one_of(*allowed: str) -> Reader:
             return value
         raise wrong(path, value, "one of " + ", ".join(allowed))
 
+    read.__name__ = " or ".join(f"`{choice}`" for choice in allowed if choice)  # for the reference
     return read
 
 

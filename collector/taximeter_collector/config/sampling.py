@@ -69,6 +69,8 @@ def policies(value: Any, path: str) -> list[dict[str, Any]]:
     return _list(value, path, nested=False)
 
 
+_CACHE = "officially 0, off; here decisions are kept anyway, for the restart"
+
 TAIL_SAMPLING = Section(
     {
         "decision_wait": Key(duration, 30.0),
@@ -77,13 +79,12 @@ TAIL_SAMPLING = Section(
         "expected_new_traces_per_sec": Key(whole, 0, "nothing is allocated ahead"),
         "decision_cache": Section(
             {
-                # Official: 0, off. Here the decisions are kept anyway, for the restart.
-                "sampled_cache_size": Key(whole, 100_000),
-                "non_sampled_cache_size": Key(whole, 100_000),
+                "sampled_cache_size": Key(whole, 100_000, differs=_CACHE),
+                "non_sampled_cache_size": Key(whole, 100_000, differs=_CACHE),
             }
         ),
         "policies": Key(policies),
-        "dry_run": Key(boolean, False),  # Taximeter's own: keep everything, say what would be dropped
+        "dry_run": Key(boolean, False, own=True),  # keep everything, say what would be dropped
     },
     official=(
         "sample_on_first_match", "drop_pending_traces_on_shutdown", "block_on_overflow",

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from taximeter_collector.config.loader import CollectorConfig, Component
 
 _LOOPBACK = ("localhost", "::1")
-_VERSIONS = one_of("1.2", "1.3")  # officially also 1.0 and 1.1, which nobody should speak any more
+_VERSIONS = one_of("1.2", "1.3")
+_OLD = "officially also 1.0 and 1.1, which nobody should speak any more; over gRPC both are spoken"
 _TLS_OFFICIAL = (
     "ca_pem", "cert_pem", "key_pem", "cipher_suites", "reload_interval", "curve_preferences", "tpm",
     "include_insecure_cipher_suites",
@@ -21,13 +22,13 @@ _TLS_OFFICIAL = (
 TLS_CLIENT = Section(
     {
         "insecure": Key(boolean, False),
-        "insecure_skip_verify": Key(boolean, False),
+        "insecure_skip_verify": Key(boolean, False, differs="refused for gRPC, which always verifies here"),
         "ca_file": Key(text),
         "include_system_ca_certs_pool": Key(boolean, False),
         "cert_file": Key(text),
         "key_file": Key(text),
-        "min_version": Key(_VERSIONS, "1.2"),
-        "max_version": Key(_VERSIONS, "1.3"),
+        "min_version": Key(_VERSIONS, "1.2", differs=_OLD),
+        "max_version": Key(_VERSIONS, "1.3", differs=_OLD),
         "server_name_override": Key(text),
     },
     official=_TLS_OFFICIAL,
@@ -37,8 +38,8 @@ TLS_SERVER = Section(
         "cert_file": Key(text),
         "key_file": Key(text),
         "client_ca_file": Key(text),
-        "min_version": Key(_VERSIONS, "1.2"),
-        "max_version": Key(_VERSIONS, "1.3"),
+        "min_version": Key(_VERSIONS, "1.2", differs=_OLD),
+        "max_version": Key(_VERSIONS, "1.3", differs=_OLD),
     },
     official=(*_TLS_OFFICIAL, "ca_file", "client_ca_file_reload", "include_system_ca_certs_pool"),
     optional=True,

@@ -64,7 +64,9 @@ REDACTION = Section(
 FILE = Section(
     {
         "path": Key(text),
-        "append": Key(boolean, True),  # official: false; what a cursor has passed is not written again
+        "append": Key(
+            boolean, True, differs="officially false: but what a cursor has passed is not written again"
+        ),
         "rotation": Section(
             {
                 "max_megabytes": Key(whole, 100),

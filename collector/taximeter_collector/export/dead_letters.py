@@ -22,7 +22,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,26 +51,22 @@ class DeadLetters:
 
     def write(self, row: Row, reason: str) -> None:
         """Append one request durably; raises OSError."""
-        header = json.dumps(
-            {
-                **self._about,
-                "seq": row.seq,
-                "received_ns": row.received_ns,
-                "failed_ns": time.time_ns(),
-                "items": row.items,
-                "reason": reason,
-                "size": len(row.payload),
-                "crc32": zlib.crc32(row.payload),
-            }
-        ).encode()
-        record = struct.pack(">I", len(header)) + header + row.payload
+        about = {
+            **self._about,
+            "seq": row.seq,
+            "received_ns": row.received_ns,
+            "failed_ns": time.time_ns(),
+            "items": row.items,
+            "reason": reason,
+        }
+        whole_record = record(about, row.payload)
         self.path.parent.mkdir(exist_ok=True)
         with _alone(self.path.parent), self.path.open("r+b" if self.path.exists() else "wb") as file:
             inode, size = os.fstat(file.fileno()).st_ino, os.fstat(file.fileno()).st_size
             if self._end is None or self._end[0] != inode or size < self._end[1]:
                 self._end = (inode, _end_of_whole_records(self.path))  # the first, or the file was taken
             whole = self._end[1]
-            if whole and whole + len(record) > self._max_bytes:
+            if whole and whole + len(whole_record) > self._max_bytes:
                 raise OSError(
                     errno.EDQUOT,
                     f"it holds {whole} bytes, limit {self._max_bytes}: replay it "
@@ -78,10 +74,32 @@ class DeadLetters:
                 )
             file.truncate(whole)
             file.seek(whole)
-            file.write(record)
+            file.write(whole_record)
             file.flush()
             os.fsync(file.fileno())
-        self._end = (inode, whole + len(record))
+        self._end = (inode, whole + len(whole_record))
+
+
+def record(header: Mapping[str, Any], payload: bytes) -> bytes:
+    """One letter as it stands in the file; size and checksum are added."""
+    whole = {**header, "size": len(payload), "crc32": zlib.crc32(payload)}
+    encoded = json.dumps(whole).encode()
+    return struct.pack(">I", len(encoded)) + encoded + payload
+
+
+def replace(path: Path, records: Iterable[bytes]) -> None:
+    """Put other records in a file's place, durably; without any, the file goes."""
+    with _alone(path.parent):
+        part = path.with_name(f".{path.name}.tmp")
+        with part.open("wb") as file:
+            for each in records:
+                file.write(each)
+            file.flush()
+            os.fsync(file.fileno())
+            empty = not file.tell()
+        part.rename(path)
+        if empty:
+            path.unlink()
 
 
 def take(path: Path, name: str) -> Path:

@@ -58,6 +58,7 @@ class Pump:
         self._catch_up_to: int | None = log.last_seq
         self._failing_since = 0.0
         self._reminded = 0.0
+        self.last_error: tuple[float, str] | None = None  # when (Unix time), and what
         for verb in ("sent", "send_failed"):
             self._count(verb, 0)
         self._own.add("taximeter_collector_dead_letters", 0, self.labels)
@@ -66,6 +67,16 @@ class Pump:
     def lag(self) -> int:
         """Acknowledged requests not yet delivered."""
         return self._log.last_seq - self.position
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt failed and will be repeated."""
+        return bool(self._failing_since)
+
+    async def oldest_waiting_s(self) -> float:
+        """For how long the first request that is not delivered has waited."""
+        received_ns = await self._log.first_received_ns(self.position) if self.lag else None
+        return max(0.0, time.time() - received_ns / 1e9) if received_ns else 0.0
 
     @property
     def labels(self) -> dict[str, str]:
@@ -185,6 +196,7 @@ class Pump:
                 return not self._draining.is_set() and await self._bury(rows, reason)
             self._own.add("taximeter_collector_dead_letters", 1, self.labels)
             self._count("send_failed", row.items)
+        self.last_error = (time.time(), f"to the dead letters: {reason}")
         _logger.warning(
             "exporter %s: %d requests to the dead letters %s: %s",
             self.exporter.name, len(rows), self._dead_letters.path, reason,
@@ -198,6 +210,7 @@ class Pump:
 
     def _note_failure(self, reason: str) -> None:
         self._own.add("taximeter_collector_export_retries", 1, self.labels)
+        self.last_error = (time.time(), reason)
         now = time.monotonic()
         if not self._failing_since:
             self._failing_since = now
