@@ -29,7 +29,7 @@ from benchmarks.recorded import Recording, recording, report_of, resample
 from taximeter_analysis.budget.check import check
 from taximeter_analysis.budget.loader import parse_budget
 from taximeter_analysis.budget.suggest import suggest
-from taximeter_analysis.inference import quantiles
+from taximeter_analysis.inference import quantiles, tails
 from taximeter_analysis.inference.distributions import z
 
 SEED = 2026
@@ -92,12 +92,15 @@ class Prover:
             caught, needs = found.ours / found.trials, requests_for(self.source[name])
             print(f"| `{name}` | {len(self.source[name])} | {found.trials} | {caught:.0%} | {needs:,} |")
         print()
-        rates = sorted(found.ours / found.trials for found in each.values())
-        reached = sum(rate >= 0.95 for rate in rates)
         self.promise(
-            f"+20 % P95 of one gated route is caught in 95 % or more, on the median route "
-            f"({statistics.median(rates):.0%}; on {reached} of {len(rates)} routes)",
-            statistics.median(rates) >= 0.95,
+            f"+20 % P95 of one gated route is caught in 95 % or more (all trials: {one.ours / one.trials:.1%})",
+            one.ours >= 0.95 * one.trials,
+        )
+        rates = {name: found.ours / found.trials for name, found in each.items()}
+        worst = min(rates, key=lambda name: rates[name])
+        print(
+            f"  Route by route: {sum(rate >= 0.95 for rate in rates.values())} of {len(rates)} reach 95 %; the "
+            f"lowest is {rates[worst]:.0%} (`{worst}`)."
         )
 
     def _alone(self, name: str) -> Tally:
@@ -168,14 +171,15 @@ class Prover:
 
 
 def requests_for(durations: Sequence[float], growth: float = 0.2, power: float = 0.95) -> int:
-    """About how many requests a run show such a growth of P95, so often: from the bootstrap's spread."""
+    """About how many requests a run show such a growth of P95, so often: from the test's own bounds."""
     dice, count = random.Random(SEED), 2000
     errors = []
     for _ in range(9):
         before, after = (quantiles.ranked(0.95, resample(durations, count, dice)) for _ in range(2))
-        errors.append(quantiles.shift(before, after).error)
+        errors.append(tails.shift(before, after).error)
     wanted = math.log1p(growth) / (z(0.95) + z(power))
-    return int(round(count * (statistics.median(errors) / wanted) ** 2, -2))
+    about = count * (statistics.median(errors) / wanted) ** 2
+    return max(quantiles.needed(0.95), math.ceil(about / 100) * 100 if about > 100 else math.ceil(about))
 
 
 def _rates(tally: Tally) -> str:

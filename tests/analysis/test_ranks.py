@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from taximeter_analysis import Report, Store, open_store, ranks, report
-from taximeter_analysis.inference import distributions, quantiles
+from taximeter_analysis.inference import distributions, quantiles, tails
 from tests.analysis.stores import Builder
 
 
@@ -44,13 +45,12 @@ def test_a_confidence_bound_needs_59_requests_for_p95_and_299_for_p99() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 58, 59, 300, 2000, 30_000])
 @pytest.mark.parametrize("q", ranks.QUANTILES)
-def test_kept_ranks_hold_the_quantile_and_all_of_its_bootstrap(q: float, count: int) -> None:
+def test_kept_ranks_hold_the_quantile_and_its_surroundings(q: float, count: int) -> None:
     values = [float(number) for number in range(1, count + 1)]
     kept = quantiles.ranked(q, values)
     assert kept.value == math.ceil(Fraction(str(q)) * count)
     assert len(kept.values) <= 102
     assert [values[kept.first - 1 + kept.step * i] for i in range(len(kept.values))] == list(kept.values)
-    assert math.fsum(quantiles.weights(kept)) == pytest.approx(1)
 
 
 def test_bounds_hold_as_often_as_they_say() -> None:
@@ -67,17 +67,53 @@ def test_bounds_hold_as_often_as_they_say() -> None:
     assert max(right.values()) < 600  # bounds that never fail would be too wide to be of use
 
 
-def test_the_exact_bootstrap_equals_a_resampled_one() -> None:
+def test_the_rank_test_equals_shuffling_the_requests() -> None:
+    """Its chance is that of all ways to deal the same requests out to two runs; here 4,000 of them."""
     dice = random.Random(5)
-    before = sorted(dice.lognormvariate(0, 0.8) for _ in range(300))
+    before = sorted(dice.lognormvariate(0, 0.8) for _ in range(150))
     after = sorted(dice.lognormvariate(0.1, 0.8) for _ in range(300))
-    exact = quantiles.shift(quantiles.ranked(0.95, before), quantiles.ranked(0.95, after))
-    rank, times, not_higher = math.ceil(0.95 * 300), 3000, 0
+
+    def lifted(one: list[float], other: list[float]) -> float:
+        return tails.lifted(quantiles.ranked(0.95, sorted(one)), quantiles.ranked(0.95, sorted(other)), 1.0)
+
+    found, times, as_high = lifted(before, after), 4000, 0
     for _ in range(times):
-        one = sorted(dice.choices(before, k=300))[rank - 1]
-        other = sorted(dice.choices(after, k=300))[rank - 1]
-        not_higher += other <= one
-    assert exact.p_not_higher == pytest.approx(not_higher / times, abs=4 * math.sqrt(0.25 / times))
+        dealt = dice.sample([*before, *after], 450)
+        as_high += lifted(dealt[:150], dealt[150:]) >= found
+    chance = 1 - statistics.NormalDist().cdf(found)
+    assert 0.02 < chance < 0.98
+    assert chance == pytest.approx(as_high / times, abs=4 * math.sqrt(0.25 / times))
+
+
+@pytest.mark.parametrize(("one", "other"), [(120, 120), (112, 5000), (5000, 112)])
+def test_the_same_requests_are_rarely_called_slower_whatever_the_lengths(one: int, other: int) -> None:
+    dice, false = random.Random(11), 0
+    for _ in range(300):
+        runs = [
+            quantiles.ranked(0.95, sorted(dice.paretovariate(1.5) for _ in range(n))) for n in (one, other)
+        ]
+        false += tails.shift(*runs).p_not_higher <= 0.05
+    assert 1 <= false <= 300 * 0.04 + 3.5 * math.sqrt(300 * 0.04 * 0.96)
+
+
+def test_bounds_of_a_ratio_hold_it_and_a_quantile_that_did_not_rise_is_not_called_higher() -> None:
+    dice = random.Random(13)
+    before = [dice.lognormvariate(0, 0.5) for _ in range(3000)]
+    found = tails.shift(
+        quantiles.ranked(0.95, sorted(before)), quantiles.ranked(0.95, sorted(1.2 * v for v in before))
+    )
+    assert found.low < 1.2 < found.high
+    assert found.ratio == pytest.approx(1.2)
+    assert found.p_not_higher < 0.01 < 0.5 <= found.p_not_lower
+    far = tails.shift(
+        quantiles.ranked(0.95, sorted(before)), quantiles.ranked(0.95, sorted(99 * v for v in before))
+    )
+    assert far.p_not_higher < 1e-6
+    assert far.low > 20
+    # All below P95 slower, P95 itself not: that is no rise of P95.
+    flat = [1.0] * 940 + [10.0] * 60
+    same = tails.shift(quantiles.ranked(0.95, flat), quantiles.ranked(0.95, [1.5] * 940 + [10.0] * 60))
+    assert same.p_not_higher >= 0.5
 
 
 def test_every_route_and_the_whole_equal_plain_python(hotel_report: Report, hotel_rows: Builder) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from taximeter_analysis.budget.model import Limit, Spec
 from taximeter_analysis.budget.result import Line
-from taximeter_analysis.inference import means, quantiles
+from taximeter_analysis.inference import means, quantiles, tails
 from taximeter_analysis.inference.distributions import binomial_at_least
 from taximeter_analysis.model import Ranked, Report, Route, Usage
 
@@ -140,7 +140,7 @@ def _relative(line: Line, spec: Spec, change: float, now: Subject, before: Subje
     fewest = min(sample.count if sample else 0 for sample in (old_sample, new_sample))
     if old_sample is None or new_sample is None or fewest < needs:
         return _too_few(line, fewest, needs)
-    moved = quantiles.shift(old_sample, new_sample, change)
+    moved = tails.shift(old_sample, new_sample, change)
     return replace(
         line, measured=new_sample.value, baseline=old_sample.value, low=moved.low, high=moved.high,
         count=fewest, p=moved.p_not_higher, beyond=moved.ratio > 1 + change,

@@ -1,17 +1,15 @@
-"""Quantiles with their uncertainty: order statistics, their bounds and their exact bootstrap.
+"""A quantile with its uncertainty: the order statistics around it, and bounds that assume nothing.
 
-The quantile of a resample of n values is one of the original order statistics, and which one is
-known in closed form: P(rank <= j) = P(Bin(n, j/n) >= k). So the bootstrap needs no resampling, no
-seed and no time: the distribution over ranks is written down. Only ranks near the quantile have any
-weight, so a few dozen order statistics (`Ranked`, saved with every report) stand for all requests.
+How many of n values lie beyond the true quantile is binomial, whatever their distribution. So a few
+dozen order statistics (`Ranked`, saved with every report) stand for all requests: for the bounds of
+the quantile, for a test against a limit, and for the comparison with another run (`inference.tails`).
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from taximeter_analysis.inference.distributions import binomial_at_least
 from taximeter_analysis.model import Ranked
@@ -19,8 +17,7 @@ from taximeter_analysis.model import Ranked
 #: Each bound of an interval holds with this confidence.
 CONFIDENCE = 0.95
 
-_LEAST = 1e-9  # a nanosecond: nothing is measured more finely, and it has a logarithm
-_SIGMAS = 5.0
+_SIGMAS = 8.0  # five for the test of `tails`, three for how far the other run may have moved
 _MOST = 100
 
 
@@ -49,23 +46,6 @@ def ranked_from(q: float, count: int, first: int, step: int, values: Sequence[fl
     bare = Ranked(q, count, 0.0, None, None, first, step, tuple(values))
     low, high = bounds(bare)
     return replace(bare, value=estimate(bare), low=low, high=high)
-
-
-@functools.lru_cache(maxsize=4096)
-def _weights(q: float, count: int, first: int, step: int, size: int) -> tuple[float, ...]:
-    """The bootstrap's probability of each kept rank; ranks in between go to their nearest."""
-    rank, below, weights = rank_of(q, count), 0.0, []
-    for index in range(size):
-        upto = count if index == size - 1 else first + index * step + step // 2
-        reached = binomial_at_least(rank, count, upto / count)
-        weights.append(max(0.0, reached - below))
-        below = reached
-    return tuple(weights)
-
-
-def weights(sample: Ranked) -> tuple[float, ...]:
-    """The bootstrap distribution of the sample's quantile over its kept values; sums to 1."""
-    return _weights(sample.q, sample.count, sample.first, sample.step, len(sample.values))
 
 
 def estimate(sample: Ranked) -> float:
@@ -102,65 +82,3 @@ def exceeding_p(sample: Ranked, limit: float) -> float:
             break
         over = sample.count - (sample.first + index * sample.step)
     return binomial_at_least(over, sample.count, 1 - sample.q)
-
-
-@dataclass(frozen=True)
-class QuantileShift:
-    """The ratio after / before of a quantile, with bounds, and how often a bootstrap says otherwise."""
-
-    ratio: float
-    low: float
-    high: float
-    p_not_higher: float
-    p_not_lower: float
-    error: float  # standard deviation of the log of the ratio
-
-
-def shift(
-    before: Ranked, after: Ranked, allowed: float = 0.0, confidence: float = CONFIDENCE
-) -> QuantileShift:
-    """Compare two quantiles. ``allowed``: only what is beyond this relative increase counts as higher."""
-    return QuantileShift(
-        ratio=estimate(after) / max(estimate(before), _LEAST),
-        low=_ratio_reached(before, after, 1 - confidence),
-        high=_ratio_reached(before, after, confidence),
-        p_not_higher=_not_higher(before, after, 1.0 + allowed),
-        p_not_lower=_not_higher(after, before, 1.0),
-        error=math.hypot(_spread(before), _spread(after)),
-    )
-
-
-def _at_most(before: Ranked, after: Ranked, scale: float) -> float:
-    """How often ``after <= before * scale``, over all pairs of bootstrapped quantiles."""
-    seconds = weights(after)
-    chance, reached, index = 0.0, 0.0, 0
-    for value, weight in zip(before.values, weights(before), strict=True):
-        while index < len(seconds) and after.values[index] <= value * scale:
-            reached += seconds[index]
-            index += 1
-        chance += weight * reached
-    return min(1.0, chance)
-
-
-def _not_higher(before: Ranked, after: Ranked, scale: float) -> float:
-    """How often a bootstrapped ``after`` is not beyond ``before * scale``; a tie counts half."""
-    return (_at_most(before, after, scale) + 1.0 - _at_most(after, before, 1.0 / scale)) / 2
-
-
-def _ratio_reached(before: Ranked, after: Ranked, share: float) -> float:
-    """The ratio that this share of the bootstrapped ratios stays within, to four figures, by bisection."""
-    low = math.log(max(after.values[0], _LEAST) / max(before.values[-1], _LEAST)) - 1e-4
-    high = math.log(max(after.values[-1], _LEAST) / max(before.values[0], _LEAST)) + 1e-4
-    while high - low > 1e-4:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _at_most(before, after, math.exp(middle)) < share else (low, middle)
-    return math.exp(high if share > 0.5 else low)
-
-
-def _spread(sample: Ranked) -> float:
-    """The standard deviation of the logarithm of the bootstrapped quantile."""
-    logs, chances = [math.log(max(value, _LEAST)) for value in sample.values], weights(sample)
-    mean = math.fsum(chance * value for chance, value in zip(chances, logs, strict=True))
-    return math.sqrt(
-        math.fsum(chance * (value - mean) ** 2 for chance, value in zip(chances, logs, strict=True))
-    )

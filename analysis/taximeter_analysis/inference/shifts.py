@@ -3,7 +3,7 @@
 Requests of one run share its machine and its minute, so a run (or a block of time) is the honest
 unit whenever there are several; then Student's t over the runs' own figures is the bound, on the
 logarithm for quantiles. The percentile bootstrap over six runs would be too narrow. With one run a
-side, a quantile is bootstrapped exactly and a mean gets Welch's test over the requests.
+side, a quantile gets the rank test of `tails` and a mean Welch's, over the requests.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from taximeter_analysis.inference import means, quantiles
+from taximeter_analysis.inference import means, quantiles, tails
 from taximeter_analysis.inference.distributions import binomial_at_least, t_cdf, t_quantile
 from taximeter_analysis.inference.means import Mean
 from taximeter_analysis.model import Ranked
@@ -58,7 +58,7 @@ def of_quantile(before: Sequence[Ranked], after: Sequence[Ranked], *, paired: bo
         count, needs = min(one.count, other.count), quantiles.needed(q)
         if count < needs:
             return TooFew(one.value, other.value, count, needs, "requests")
-        found = quantiles.shift(one, other)
+        found = tails.shift(one, other)
         return Shift(
             one.value, other.value, found.low, found.high, found.p_not_higher, found.p_not_lower,
             found.error, count, "requests",

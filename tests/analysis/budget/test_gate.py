@@ -7,6 +7,7 @@ import random
 import pytest
 
 from benchmarks.gate import CHANGES, SAME_COUNTS, latency_trials, replay_trials, slower_p
+from benchmarks.prove_gate import requests_for
 from benchmarks.recorded import recording
 
 RECORDED = recording()
@@ -24,6 +25,10 @@ def test_unchanged_builds_rarely_fail() -> None:
 def test_a_slower_route_is_caught() -> None:
     found = latency_trials({CHAT: ROUTES[CHAT]}, trials=30, count=2000, seed="test", slower=[CHAT])
     assert found.ours >= 27
+
+
+def test_how_many_requests_would_catch_it_is_never_less_than_a_bound_needs() -> None:
+    assert requests_for(ROUTES["GET /hotels/{hotel}/motopress/quote"]) >= 59
 
 
 @pytest.mark.parametrize(("routes", "needs"), [(1, 59), (15, 112)])
