@@ -11,6 +11,7 @@
 #   make prove-gate       the budget's gate: false alarms, power, missing data, on recorded requests
 #   make pictures         the pictures of report, serve and top in docs/images (needs chromium and tmux)
 #   make prove-readers    one run asked of the store, a real Tempo, Prometheus and the official collector's files
+#   make bench-analysis   report over 5 and 100 million spans, beside SQLite and Phoenix (10 GB of disk)
 #   make prove-account    10,000 requests, 200 at once, in every shape: each account against a tally
 #   make prove-workers    the books of four workers (uvicorn, gunicorn, --preload) while the provider comes and goes
 #   make bench-agent      what watching costs a request: plain, stock, OpenLIT, ddtrace, Logfire and ours
@@ -20,7 +21,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: pictures prove-workers prove-versions prove-readers help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages
+.PHONY: pictures prove-workers prove-versions prove-readers help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages bench-analysis
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -52,6 +53,9 @@ pictures: .venv/dev.stamp system-packages
 
 prove-readers: .venv/dev.stamp
 	@$(BIN)/python -m tests.analysis.prove_readers
+
+bench-analysis: .venv/dev.stamp
+	@$(BIN)/python -m benchmarks.analysis $(BENCH_ARGS)
 
 prove-account: .venv/dev.stamp
 	@mkdir -p docs/results

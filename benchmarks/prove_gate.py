@@ -93,14 +93,14 @@ class Prover:
             print(f"| `{name}` | {len(self.source[name])} | {found.trials} | {caught:.0%} | {needs:,} |")
         print()
         self.promise(
-            f"+20 % P95 of one gated route is caught in 95 % or more (all trials: {one.ours / one.trials:.1%})",
+            f"+20 % P95 of one gated route is caught in 95 % or more ({one.ours / one.trials:.1%} of trials)",
             one.ours >= 0.95 * one.trials,
         )
         rates = {name: found.ours / found.trials for name, found in each.items()}
         worst = min(rates, key=lambda name: rates[name])
         print(
-            f"  Route by route: {sum(rate >= 0.95 for rate in rates.values())} of {len(rates)} reach 95 %; the "
-            f"lowest is {rates[worst]:.0%} (`{worst}`)."
+            f"  Route by route: {sum(rate >= 0.95 for rate in rates.values())} of {len(rates)} reach 95 %; "
+            f"the lowest is {rates[worst]:.0%} (`{worst}`)."
         )
 
     def _alone(self, name: str) -> Tally:

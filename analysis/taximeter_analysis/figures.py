@@ -6,6 +6,7 @@ money is added up with compensated summation, so that totals agree with a ledger
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from taximeter_analysis.model import (
@@ -22,7 +23,8 @@ from taximeter_analysis.model import (
     TenantUsage,
     Usage,
 )
-from taximeter_analysis.ranks import by_route
+from taximeter_analysis.ranks import by_route, of_all
+from taximeter_analysis.rollup import SPREAD, deviation, roll_up, with_means
 from taximeter_analysis.selection import CHOSEN, IN_WINDOW
 from taximeter_analysis.store import Store
 
@@ -31,22 +33,24 @@ NO_ROUTE = "(no route)"
 #: The label of a route for people: ``GET /hotels/{hotel}``. A bare server span shows no method.
 LABEL = f"concat_ws(' ', method, coalesce(route, '{NO_ROUTE}'))"
 
+#: From ``rolled``: the columns of a `Usage`, of a `Spread`, and what `split_of` wants.
 _USAGE = """
-    count(*), count(*) FILTER (failed), sum(db_calls), fsum(db_s), sum(model_calls),
-    sum(model_attempts), sum(embedding_calls), sum(input_tokens),
+    coalesce(sum(requests), 0)::BIGINT, coalesce(sum(errors), 0)::BIGINT, sum(db_calls), fsum(db_s),
+    sum(model_calls), sum(model_attempts), sum(embedding_calls), sum(input_tokens),
     sum(output_tokens), sum(cached_tokens), fsum(cost_usd), sum(unpriced_calls),
     sum(cache_lookups), sum(cache_hits), sum(embedding_inputs), sum(embedding_duplicates)"""
 _USAGE_COLUMNS = 16
-
-_SPREAD = ", ".join(
-    f"CASE WHEN count({column}) > 1 THEN stddev_samp({column}) END"
-    for column in (
-        "db_calls", "model_calls", "embedding_calls", "input_tokens", "output_tokens", "cost_usd",
-    )
-)  # fmt: skip
-_SPREAD_COLUMNS = 6
-
+_SPREAD = ", ".join(map(deviation, SPREAD))
+_SPREAD_COLUMNS = len(SPREAD)
 _SPLIT = "fsum(split_db_s), fsum(split_model_s), fsum(split_http_s), fsum(duration_s)"
+
+#: Calls to models, embeddings and other priced ones, of requests and outside of them.
+_USES = """
+SELECT unnest(uses, recursive := true) FROM (SELECT uses FROM req WHERE uses IS NOT NULL)
+UNION ALL BY NAME
+SELECT model, ai_provider AS provider, ai_operation AS operation, failed, input_tokens, output_tokens,
+    cached_tokens, cost_usd, duration_ns AS ns
+FROM outside WHERE family IN ('model', 'embedding', 'priced')"""
 
 
 def _quantiles_sql(column: str) -> str:
@@ -84,16 +88,20 @@ def share(part: float | None, whole: float | None) -> float | None:
     return None if part is None or not whole else part / whole
 
 
+def latency_of(ranked: Sequence[Ranked], highest_ns: int | None) -> Quantiles:
+    """A `Quantiles` from the order statistics around its three and the longest."""
+    values = [sample.value for sample in ranked]
+    return quantiles(
+        ranked[0].count if ranked else 0, values or None, None if highest_ns is None else highest_ns / 1e9
+    )
+
+
 def totals(store: Store) -> tuple[Usage, Quantiles, Split | None, Spread]:
     """All selected requests together."""
-    row = store.rows(f"SELECT {_USAGE}, {_quantiles_sql('duration_ns')}, {_SPLIT}, {_SPREAD} FROM req")[0]
-    usage, rest = Usage(*row[:_USAGE_COLUMNS]), row[_USAGE_COLUMNS:]
-    return (
-        usage,
-        quantiles(rest[0], rest[1], rest[2], 1e9),
-        split_of(*rest[3:7]),
-        Spread(*rest[7:]),
-    )
+    roll_up(store)
+    row = store.rows(f"SELECT max(longest_ns), {_SPLIT}, {_SPREAD}, {_USAGE} FROM {with_means('')}")[0]
+    spread, usage = row[5 : 5 + _SPREAD_COLUMNS], row[5 + _SPREAD_COLUMNS :]
+    return Usage(*usage), latency_of(of_all(store), row[0]), split_of(*row[1:5]), Spread(*spread)
 
 
 def routes(store: Store, slow_s: float, *, bounds: bool = True) -> tuple[Route, ...]:
@@ -101,27 +109,40 @@ def routes(store: Store, slow_s: float, *, bounds: bool = True) -> tuple[Route, 
 
     Without ``bounds`` their quantiles carry no order statistics.
     """
+    roll_up(store)
+    key = "service, method, route"
     found = store.rows(
         f"""
-        SELECT service, method, route, any_value({LABEL}), count(*) FILTER (duration_s >= ?),
-            avg(streamed::INT),
-            {_quantiles_sql("duration_ns")}, {_quantiles_sql("first_byte_s")}, {_SPLIT}, {_SPREAD}, {_USAGE}
-        FROM req GROUP BY service, method, route
-        ORDER BY sum(duration_ns) DESC, method, route
-        """,
-        [slow_s],
+        SELECT {key}, any_value({LABEL}), sum(streams) / nullif(sum(streamable), 0), max(longest_ns),
+            {_SPLIT}, {_SPREAD}, {_USAGE}
+        FROM {with_means(key)} GROUP BY {key} ORDER BY sum(duration_ns) DESC, method, route
+        """
     )
-    ranks = by_route(store) if bounds else {}
-    return tuple(_route(row, ranks.get(row[:3], ())) for row in found)
+    first_bytes = {
+        row[:3]: quantiles(*row[3:])
+        for row in store.rows(
+            f"SELECT {key}, {_quantiles_sql('first_byte_s')} FROM req "
+            "WHERE first_byte_s IS NOT NULL GROUP BY ALL"
+        )
+    }
+    slow = {
+        row[:3]: row[3]
+        for row in store.rows(f"SELECT {key}, count(*) FROM req WHERE duration_s >= ? GROUP BY ALL", [slow_s])
+    }
+    ranks, none = by_route(store), quantiles(0, None, None)
+    return tuple(
+        _route(row, ranks.get(row[:3], ()), first_bytes.get(row[:3], none), slow.get(row[:3], 0), bounds=bounds)
+        for row in found
+    )
 
 
-def _route(row: tuple[Any, ...], ranks: tuple[Ranked, ...]) -> Route:
-    service, method, route, label, slow, streamed = row[:6]
-    latency = quantiles(row[6], row[7], row[8], 1e9)
-    first_byte = quantiles(row[9], row[10], row[11])
-    db_s, model_s, http_s, duration_s = row[12:16]
-    spread = Spread(*row[16 : 16 + _SPREAD_COLUMNS])
-    usage = Usage(*row[16 + _SPREAD_COLUMNS :])
+def _route(
+    row: tuple[Any, ...], ranks: tuple[Ranked, ...], first_byte: Quantiles, slow: int, *, bounds: bool
+) -> Route:
+    service, method, route, label, streamed, longest_ns = row[:6]
+    db_s, model_s, http_s, duration_s = row[6:10]
+    spread = Spread(*row[10 : 10 + _SPREAD_COLUMNS])
+    usage = Usage(*row[10 + _SPREAD_COLUMNS :])
 
     def per_request(figure: float | None) -> float | None:
         return share(figure, usage.requests)
@@ -133,8 +154,8 @@ def _route(row: tuple[Any, ...], ranks: tuple[Ranked, ...]) -> Route:
         label=label,
         usage=usage,
         spread=spread,
-        latency=latency,
-        ranked=ranks,
+        latency=latency_of(ranks, longest_ns),
+        ranked=ranks if bounds else (),
         first_byte=first_byte,
         split=split_of(db_s, model_s, http_s, duration_s),
         error_rate=usage.errors / usage.requests,
@@ -152,9 +173,10 @@ def _route(row: tuple[Any, ...], ranks: tuple[Ranked, ...]) -> Route:
 
 def tenants(store: Store) -> tuple[TenantUsage, ...]:
     """One `TenantUsage` per tenant, those without one together; most money first."""
+    roll_up(store)
     found = store.rows(
-        f"""SELECT tenant, {_USAGE} FROM req GROUP BY tenant
-        ORDER BY fsum(cost_usd) DESC NULLS LAST, count(*) DESC, tenant"""
+        f"""SELECT tenant, {_USAGE} FROM rolled GROUP BY tenant
+        ORDER BY fsum(cost_usd) DESC NULLS LAST, sum(requests) DESC, tenant"""
     )
     return tuple(TenantUsage(row[0], Usage(*row[1:])) for row in found)
 
@@ -163,10 +185,10 @@ def models(store: Store) -> tuple[ModelUsage, ...]:
     """One `ModelUsage` per model, provider and operation, from the calls' spans; most money first."""
     found = store.rows(
         f"""
-        SELECT model, ai_provider, coalesce(ai_operation, 'other'), count(*), count(*) FILTER (failed),
+        SELECT model, provider, coalesce(operation, 'other'), count(*), count(*) FILTER (failed),
             sum(input_tokens), sum(output_tokens), sum(cached_tokens), fsum(cost_usd),
-            count(*) FILTER (cost_usd IS NULL AND NOT failed), {_quantiles_sql("duration_ns")}
-        FROM calls WHERE family IN ('model', 'embedding', 'priced') GROUP BY 1, 2, 3
+            count(*) FILTER (cost_usd IS NULL AND NOT failed), {_quantiles_sql("ns")}
+        FROM ({_USES}) GROUP BY 1, 2, 3
         ORDER BY fsum(cost_usd) DESC NULLS LAST, count(*) DESC, 1, 2, 3
         """
     )
@@ -191,21 +213,28 @@ def caches(store: Store, totals: Usage) -> tuple[CacheUsage, ...]:
 
 
 def span_totals(store: Store) -> SpanTotals:
-    """The totals counted a second time, from spans alone."""
+    """The totals counted a second time, from spans alone.
+
+    Of the calls that belong to a request compaction has kept the sums, apart from its account.
+    """
+    roll_up(store)
     requests = store.rows(f"SELECT count(*) FROM spans WHERE kind = 'server' AND {IN_WINDOW} AND {CHOSEN}")[
         0
     ][0]
-    row = store.rows(
+    owned = store.rows(
         """
-        SELECT count(*) FILTER (family = 'db'), count(*) FILTER (family = 'model'),
-            count(*) FILTER (family = 'embedding'), coalesce(sum(input_tokens), 0),
-            coalesce(sum(output_tokens), 0), coalesce(sum(cached_tokens), 0),
-            coalesce(fsum(cost_usd), 0),
-            count(*) FILTER (family = 'db' AND owner_id IS NULL),
-            count(*) FILTER (family = 'model' AND owner_id IS NULL),
-            count(*) FILTER (family = 'embedding' AND owner_id IS NULL),
-            coalesce(fsum(cost_usd) FILTER (owner_id IS NULL), 0)
-        FROM calls
+        SELECT sum(seen_db_calls), sum(seen_model_calls), sum(seen_embedding_calls), sum(seen_input_tokens),
+            sum(seen_output_tokens), sum(seen_cached_tokens), fsum(seen_cost_usd)
+        FROM rolled
         """
     )[0]
-    return SpanTotals(requests, *row)
+    outside = store.rows(
+        """
+        SELECT count(*) FILTER (family = 'db'), count(*) FILTER (family = 'model'),
+            count(*) FILTER (family = 'embedding'), sum(input_tokens), sum(output_tokens), sum(cached_tokens),
+            fsum(cost_usd)
+        FROM outside
+        """
+    )[0]
+    whole = [(one or 0) + (other or 0) for one, other in zip(owned, outside, strict=True)]
+    return SpanTotals(requests, *(*whole[:6], float(whole[6]), *outside[:3], outside[6] or 0.0))

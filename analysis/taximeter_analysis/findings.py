@@ -10,7 +10,25 @@ from typing import Any
 from taximeter_analysis.figures import LABEL, split_of
 from taximeter_analysis.model import Repeated, RepeatedStatements, Slow, SlowQuery, SlowRequest
 from taximeter_analysis.store import Store
-from taximeter_collector.store.schema import MIN_REPEATS
+from taximeter_collector.store.schema import MIN_REPEATS, SLOW_STATEMENT_NS
+
+#: Statements slow enough that requests carry them, and those of no request.
+_SLOW_STATEMENTS = f"""
+SELECT trace_hi, trace_lo, service, label, unnest(slow_statements, recursive := true) FROM (
+    SELECT trace_hi, trace_lo, service, {LABEL} AS label, slow_statements FROM req
+    WHERE slow_statements IS NOT NULL)
+UNION ALL BY NAME
+SELECT trace_hi, trace_lo, span_id, service, NULL AS label, start_ns, duration_ns AS ns, statement,
+    db_rows AS rows
+FROM outside WHERE family = 'db'"""
+
+#: All statements, from the spans.
+_STATEMENTS = f"""
+SELECT c.trace_hi, c.trace_lo, c.span_id, c.service,
+    CASE WHEN r.span_id IS NOT NULL THEN {LABEL} END AS label,
+    c.start_ns, c.duration_ns AS ns, c.statement, c.db_rows AS rows
+FROM (SELECT * FROM calls WHERE family = 'db') c
+LEFT JOIN req r ON r.trace_hi = c.trace_hi AND r.trace_lo = c.trace_lo AND r.span_id = c.owner_id"""
 
 
 def hex_trace(high: int, low: int) -> str:
@@ -28,15 +46,15 @@ def slow(store: Store, threshold_s: float, top: int) -> Slow:
         """,
         [threshold_s, top],
     )
+    threshold_ns = round(threshold_s * 1e9)
     queries = store.rows(
         f"""
-        SELECT c.trace_hi, c.trace_lo, c.span_id, c.service, CASE WHEN r.span_id IS NOT NULL THEN {LABEL} END,
-            c.start_ns / 1e9, c.duration_ns / 1e9, c.statement, c.db_rows, count(*) OVER ()
-        FROM (SELECT * FROM calls WHERE family = 'db' AND raw_ns >= ?) c
-        LEFT JOIN req r ON r.trace_hi = c.trace_hi AND r.trace_lo = c.trace_lo AND r.span_id = c.owner_id
-        ORDER BY c.duration_ns DESC, c.start_ns, c.span_id LIMIT ?
+        SELECT trace_hi, trace_lo, span_id, service, label, start_ns / 1e9, ns / 1e9, statement, rows,
+            count(*) OVER ()
+        FROM ({_SLOW_STATEMENTS if threshold_ns >= SLOW_STATEMENT_NS else _STATEMENTS}) WHERE ns >= ?
+        ORDER BY ns DESC, start_ns, span_id LIMIT ?
         """,
-        [round(threshold_s * 1e9), top],
+        [threshold_ns, top],
     )
     return Slow(
         threshold_s=threshold_s,

@@ -47,7 +47,7 @@ def report(
     spans = figures.span_totals(store)
     services = store.rows(
         "SELECT DISTINCT service FROM ("
-        "SELECT service FROM req UNION ALL SELECT service FROM calls WHERE owner_id IS NULL) "
+        "SELECT service FROM req UNION ALL SELECT service FROM outside) "
         "WHERE service IS NOT NULL ORDER BY 1"
     )
     return Report(

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from taximeter_analysis.store import Store
+from taximeter_analysis.rollup import roll_up
+from taximeter_analysis.store import Store, literal
 from taximeter_analysis.window import Filters, to_ns
 from taximeter_collector.store import sums
 from taximeter_collector.store.schema import SUMS
@@ -26,6 +27,9 @@ from taximeter_collector.store.schema import SUMS
 _SLACK_NS = 60 * 1_000_000_000
 _EVER = 2**63 - 1
 _FEW = 20_000
+_STRETCHES = 200
+SUMS_VERSION = 3  # of what compaction sums up; what is of an earlier one is worked out again
+_SEEN = ", ".join(name for name in SUMS["requests"] if name.startswith("seen_"))
 _KEY = "trace_hi, trace_lo"
 
 
@@ -45,34 +49,53 @@ class Selection:
 
 
 def select(store: Store, filters: Filters) -> Selection:
-    """Make the relations ``req`` and ``calls`` for these filters."""
-    since = to_ns(filters.since) if filters.since is not None else 0
-    until = to_ns(filters.until) if filters.until is not None else _EVER
-    store.set(since=since, until=until)
+    """Make the relations ``req`` and ``calls`` for these filters, and say what is in them."""
+    choose(store, filters)
+    return _selected(store)
+
+
+def choose(store: Store, filters: Filters) -> None:
+    """Make the relations, and read no more than that takes."""
+    store.kept.clear()
+    since = to_ns(filters.since) if filters.since is not None else None
+    until = to_ns(filters.until) if filters.until is not None else None
+    store.set(since=since, until=until, low=None, high=None)
     store.set(service=filters.service, tenant=filters.tenant, version=filters.version)
     store.rows(_PICKED)
-    lowest, highest = store.rows("SELECT min(start_ns), max(start_ns + duration_ns) FROM picked")[0]
-    # Only spans near the window are read: those of the picked requests, and the window itself.
-    store.set(
-        low=(since if lowest is None else min(lowest, since)) - _SLACK_NS,
-        high=min(max(highest or 0, until), _EVER - _SLACK_NS) + _SLACK_NS,
-    )
+    if since is not None or until is not None:
+        # Only spans near the window are read: those of the picked requests, and the window itself.
+        lowest, highest = store.rows("SELECT min(start_ns), max(start_ns + duration_ns) FROM picked")[0]
+        if since is not None:
+            store.set(low=min(since, since if lowest is None else lowest) - _SLACK_NS)
+        if until is not None:
+            store.set(high=min(max(highest or 0, until), _EVER - _SLACK_NS) + _SLACK_NS)
+    for statement in _REOPEN:
+        store.rows(statement)
+    among = _among(store)
     for statement in _WORK_OUT:
-        store.rows(statement.replace("{among}", _among(store) if "{among}" in statement else ""))
-    for kind in ("db", "ai", "http"):
-        store.rows(
-            f"SET VARIABLE traced_{kind} = (SELECT coalesce(list(svc) FILTER ({kind}), []) FROM traced)"
-        )
-    store.rows(_REQ)
-    chosen = since > 0 or until < _EVER or filters.service or filters.tenant or filters.version
+        when = _when(store) if "{when}" in statement else ""
+        store.rows(statement.replace("{among}", among).replace("{when}", when))
+    traced = store.rows("SELECT svc, db, ai, http FROM traced ORDER BY svc")
+    view = _REQ
+    for at, kind in enumerate(("db", "ai", "http"), start=1):
+        found = ", ".join(literal(row[0]) for row in traced if row[at])
+        view = view.replace(f"{{traced_{kind}}}", f"svc IN ({found})" if found else "false")
+    store.rows(view)
+    store.rows(_OUTSIDE)
+    chosen = filters != Filters()
     store.rows(_CALLS.format(only=f"SEMI JOIN req r ON {_OWNER}" if chosen else ""))
+
+
+def _selected(store: Store) -> Selection:
+    roll_up(store)
     requests, without, first, last = store.rows(
-        "SELECT count(*), count(*) FILTER (derived), min(start_ns), max(end_ns) FROM req"
+        "SELECT coalesce(sum(requests), 0)::BIGINT, coalesce(sum(derived), 0)::BIGINT, min(first_ns), "
+        "max(last_ns) FROM rolled"
     )[0]
     calls = 1
     if requests == 0:
         calls, first, last = store.rows(
-            "SELECT count(*), min(start_ns), max(start_ns + duration_ns) FROM calls"
+            "SELECT count(*), min(start_ns), max(start_ns + duration_ns) FROM outside"
         )[0]
     return Selection(requests, calls, first, last, without)
 
@@ -85,27 +108,55 @@ def _among(store: Store) -> str:
     return f"trace_lo IN ({', '.join(str(row[0]) for row in found)})" if found else "false"
 
 
+def _when(store: Store) -> str:
+    """When calls of the reopened requests can have started: a few stretches of time skip most row groups."""
+    if store.rows("SELECT count(*) FROM servers WHERE stray")[0][0]:
+        return "true"
+    found = store.rows(
+        f"""
+        SELECT min(start_ns), max(end_ns) FROM (
+            SELECT *, sum(gap) OVER (ORDER BY start_ns) AS stretch FROM (
+                SELECT *, (start_ns - max(end_ns) OVER (ORDER BY start_ns
+                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) > {_SLACK_NS})::INT AS gap
+                FROM (SELECT start_ns, start_ns + duration_ns AS end_ns FROM servers)))
+        GROUP BY coalesce(stretch, 0) LIMIT {_STRETCHES + 1}
+        """
+    )
+    if not found or len(found) > _STRETCHES:
+        return "true"
+    times = [f"start_ns BETWEEN {first} AND {last}" for first, last in found]
+    return f"({' OR '.join([*times, f'start_ns >= {sums.LATEST_NS}'])})"  # the last: held within bounds
+
+
 _OWNER = "r.trace_hi = s.trace_hi AND r.trace_lo = s.trace_lo AND r.span_id = s.owner_id"
 
-_FIGURES = ", ".join(name for name in SUMS["requests"] if name != "summed")
+_FIGURES = ", ".join(name for name in SUMS["requests"] if name not in ("summed", "sums"))
 CHOSEN = " AND ".join(
     f"(getvariable('{column}') IS NULL OR {column} = getvariable('{column}'))"
     for column in ("service", "tenant", "version")
 )
-IN_WINDOW = "start_ns >= getvariable('since') AND start_ns < getvariable('until')"
-_NEAR = "start_ns >= getvariable('low') AND start_ns <= getvariable('high')"
+
+#: A variable that is not set folds to true before anything is read.
+IN_WINDOW = (
+    "(getvariable('since') IS NULL OR start_ns >= getvariable('since')::BIGINT) "
+    "AND (getvariable('until') IS NULL OR start_ns < getvariable('until')::BIGINT)"
+)
+_NEAR = (
+    "(getvariable('low') IS NULL OR start_ns >= getvariable('low')::BIGINT) "
+    "AND (getvariable('high') IS NULL OR start_ns <= getvariable('high')::BIGINT)"
+)
 
 _PICKED = f"""
 CREATE OR REPLACE TEMP VIEW picked AS
 SELECT coalesce(service, '') AS svc,
-       * EXCLUDE (start_ns, duration_ns, db_duration_s, cost_usd, first_byte_s, summed),
-       {sums.SANE}, coalesce(summed, false) AS summed,
+       * EXCLUDE (start_ns, duration_ns, db_duration_s, cost_usd, first_byte_s, summed, sums),
+       {sums.SANE}, coalesce(sums >= {SUMS_VERSION}, false) AS summed,
        {sums.finite("db_duration_s")}, {sums.finite("cost_usd")}, {sums.finite("first_byte_s")}
 FROM requests
 WHERE {IN_WINDOW} AND {CHOSEN}
 """
 
-_WORK_OUT = (
+_REOPEN = (
     # Calls that no segment knows the request of: young ones, and those beside their request's segment.
     f"""
     CREATE OR REPLACE TEMP TABLE loose AS
@@ -120,17 +171,20 @@ _WORK_OUT = (
         SELECT {_KEY} FROM picked WHERE NOT summed
         UNION ALL SELECT {_KEY} FROM requests WHERE {_NEAR} AND ({_KEY}) IN (SELECT ({_KEY}) FROM loose))
     """,
+)
+_WORK_OUT = (
+    f"""
+    CREATE OR REPLACE TEMP TABLE servers AS
+    SELECT {_KEY}, span_id, coalesce(service, '') AS svc, {sums.SANE},
+        coalesce(stray, summed AND sums IS NULL, false) AS stray
+    FROM requests SEMI JOIN reopened USING ({_KEY}) WHERE {{among}}
+    """,
     # All calls of those traces; with the loose ones that belong to no request.
     f"""
     CREATE OR REPLACE TEMP TABLE found AS
     SELECT {sums.CALL}, family FROM spans SEMI JOIN reopened USING ({_KEY})
-    WHERE {_NEAR} AND owner_id IS NOT NULL AND family IS NOT NULL AND {{among}}
+    WHERE {_NEAR} AND owner_id IS NOT NULL AND family IS NOT NULL AND {{among}} AND {{when}}
     UNION ALL SELECT * FROM loose
-    """,
-    f"""
-    CREATE OR REPLACE TEMP TABLE servers AS
-    SELECT {_KEY}, span_id, coalesce(service, '') AS svc, {sums.SANE}
-    FROM requests SEMI JOIN reopened USING ({_KEY})
     """,
     # A trace nearly always has one server span per service, and then the owner is plain. Where it has
     # several (a service that calls itself, a client that keeps its trace id), walk up the parents.
@@ -157,12 +211,17 @@ _WORK_OUT = (
     f"CREATE OR REPLACE TEMP TABLE seen AS {sums.SEEN}",
     f"CREATE OR REPLACE TEMP TABLE repeats AS {sums.REPEATS}",
     f"CREATE OR REPLACE TEMP TABLE busy AS {sums.BUSY}",
+    f"CREATE OR REPLACE TEMP TABLE strays AS {sums.STRAY}",
+    f"CREATE OR REPLACE TEMP TABLE used AS {sums.USES}",
+    f"CREATE OR REPLACE TEMP TABLE slow AS {sums.SLOW_STATEMENTS}",
     f"""
     CREATE OR REPLACE TEMP TABLE opened AS
     SELECT p.* EXCLUDE (summed), {sums.FIGURES}
-    FROM (SELECT * EXCLUDE ({_FIGURES}) FROM picked SEMI JOIN reopened USING ({_KEY})) p
+    FROM (SELECT * EXCLUDE ({_FIGURES}) FROM picked SEMI JOIN reopened USING ({_KEY}) WHERE {{among}}) p
     LEFT JOIN (
         SELECT * FROM seen LEFT JOIN repeats USING ({_KEY}, owner_id) LEFT JOIN busy USING ({_KEY}, owner_id)
+        LEFT JOIN strays USING ({_KEY}, owner_id)
+        LEFT JOIN used USING ({_KEY}, owner_id) LEFT JOIN slow USING ({_KEY}, owner_id)
     ) x ON x.trace_hi = p.trace_hi AND x.trace_lo = p.trace_lo AND x.owner_id = p.span_id
     """,
     # A service that traces a kind of call at all: there, no call means 0.
@@ -174,14 +233,14 @@ _WORK_OUT = (
         UNION ALL
         SELECT coalesce(service, ''), seen_db_calls > 0,
             seen_model_calls > 0 OR seen_embedding_calls > 0 OR seen_cost_usd IS NOT NULL, busy_http_ns > 0
-        FROM requests WHERE summed AND {_NEAR}
+        FROM requests WHERE sums >= {SUMS_VERSION} AND {_NEAR}
     ) GROUP BY svc
     """,
 )  # fmt: skip
 
 
 def _traced(kind: str) -> str:
-    return f"list_contains(getvariable('traced_{kind}'), svc)"
+    return f"{{traced_{kind}}}"  # filled in by `choose`: the services that trace such calls
 
 
 def _account(name: str, seen: str, kind: str) -> str:
@@ -209,7 +268,7 @@ SELECT p.trace_hi, p.trace_lo, p.span_id, p.svc, p.service, p.version,
              CASE WHEN {_traced("ai")} AND seen_unpriced_calls = 0 THEN 0 END) AS cost_usd,
     {_account("unpriced_calls", "seen_unpriced_calls", "ai")} AS unpriced_calls,
     p.cache_lookups, p.cache_hits, p.first_byte_s, p.streamed, repeated, p.embedding_inputs,
-    p.embedding_duplicates,
+    p.embedding_duplicates, uses, slow_statements, {_SEEN},
     CASE WHEN p.db_calls IS NOT NULL OR {_traced("db")} THEN busy_db_ns / 1e9 END AS split_db_s,
     CASE WHEN p.model_calls IS NOT NULL OR {_traced("ai")} THEN busy_model_ns / 1e9 END AS split_model_s,
     CASE WHEN p.db_calls IS NOT NULL OR {_traced("http")} THEN busy_http_ns / 1e9 END AS split_http_s
@@ -219,13 +278,21 @@ FROM (
 ) p
 """
 
+#: Calls that belong to no request.
+_OUTSIDE = f"""
+CREATE OR REPLACE TEMP TABLE outside AS
+SELECT f.* FROM loose f LEFT JOIN owned o USING ({_KEY}, span_id)
+WHERE o.owner_id IS NULL AND {IN_WINDOW.replace("start_ns", "f.start_ns")}
+  AND {CHOSEN.replace(" OR ", " OR f.")}
+"""
+
 _CALLS = f"""
 CREATE OR REPLACE TEMP VIEW calls AS
 SELECT {sums.CALL}, family, owner_id, duration_ns AS raw_ns FROM spans s {{only}}
 WHERE {_NEAR} AND owner_id IS NOT NULL AND family IS NOT NULL
 UNION ALL BY NAME
-SELECT f.*, o.owner_id, duration_ns AS raw_ns FROM loose f LEFT JOIN owned o USING ({_KEY}, span_id)
-WHERE o.owner_id IS NULL AND {IN_WINDOW.replace("start_ns", "f.start_ns")}
-  AND {CHOSEN.replace(" OR ", " OR f.")}
-   OR ({_KEY.replace("trace", "f.trace")}, o.owner_id) IN (SELECT ({_KEY}, span_id) FROM opened)
+SELECT *, NULL::UBIGINT AS owner_id, duration_ns AS raw_ns FROM outside
+UNION ALL BY NAME
+SELECT f.*, o.owner_id, duration_ns AS raw_ns FROM loose f JOIN owned o USING ({_KEY}, span_id)
+WHERE ({_KEY.replace("trace", "f.trace")}, o.owner_id) IN (SELECT ({_KEY}, span_id) FROM opened)
 """

@@ -62,6 +62,7 @@ class Store:
     def __init__(self, path: Path, segments: dict[str, list[Path]]) -> None:
         self.path = path
         self.segments = segments
+        self.kept: dict[Any, Any] = {}  # what figures of one selection have worked out for each other
         self._db = duckdb.connect(
             config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
         )

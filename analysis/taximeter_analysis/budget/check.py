@@ -9,12 +9,13 @@ say either, that is said, with the number that would do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from taximeter_analysis.budget.judge import Subject, hard, judge, judge_share, missed, per_request
 from taximeter_analysis.budget.model import LIMITS, Budget, Limit, Spec, matches
 from taximeter_analysis.budget.result import Line, Outcome
+from taximeter_analysis.budget.runs import Runs
 from taximeter_analysis.inference import families
 from taximeter_analysis.model import Report, Usage
 
@@ -30,26 +31,53 @@ class NoBaseline(ValueError):
     """The budget has relative limits and no baseline was given."""
 
 
-def check(budget: Budget, found: Report, baseline: Report | None = None) -> Outcome:
+def check(
+    budget: Budget,
+    measured: Report | Sequence[Report],
+    baseline: Report | Sequence[Report] | None = None,
+    *,
+    paired: bool = False,
+) -> Outcome:
     """Judge every limit of the budget.
+
+    Args:
+        budget: the limits.
+        measured: a report, or those of several runs: then latency is judged by run.
+        baseline: likewise; several where ``measured`` is several.
+        paired: the runs of both sides were interleaved: A1 B1 A2 B2 ...
 
     Raises:
         NoBaseline: a limit is relative (``max_increase``) and ``baseline`` is None.
+        ValueError: one run on a side and several on the other, or ``paired`` and not as many on both.
     """
-    if baseline is None:
+    found, before = Runs.of(measured), None if baseline is None else Runs.of(baseline)
+    if before is None:
         _no_relative(budget)
-    jobs = [*_totals(budget, found, baseline), *_routes(budget, found, baseline)]
+    else:
+        _comparable(found, before, paired)
+    jobs = [*_totals(budget, found, before), *_routes(budget, found, before)]
     tests = sum(_leaves_room(spec, limit) for _, spec, limit, _, _ in jobs)
     tests += sum(cache.match == "*" and cache.hit_rate < 1 for cache in budget.caches)
-    lines = [done for job in jobs for done in judge(*job, tests=tests)]
+    lines = [done for job in jobs for done in judge(*job, tests=tests, paired=paired)]
     lines += _caches(budget, found, tests)
     return Outcome(
         budget=budget.source,
-        source=found.store,
-        baseline=baseline.store if baseline else None,
+        source=found.name,
+        baseline=before.name if before else None,
         lines=(*_decided(lines), *_idle(budget, found), *_money(budget, found), *_tenants(budget, found)),
         notes=_notes(found),
     )
+
+
+def _comparable(found: Runs, before: Runs, paired: bool) -> None:
+    one, other = len(before.reports), len(found.reports)
+    if (one == 1) != (other == 1):
+        raise ValueError(
+            f"{one} run(s) as baseline against {other}: give one on each side, or several on each "
+            "(a.json,b.json)"
+        )
+    if paired and one != other:
+        raise ValueError(f"--paired goes run by run, and there are {one} and {other} of them")
 
 
 def _no_relative(budget: Budget) -> None:
@@ -68,22 +96,21 @@ def _no_relative(budget: Budget) -> None:
 _Job = tuple[Line, Spec, Limit, Subject, Subject | None]
 
 
-def _totals(budget: Budget, found: Report, baseline: Report | None) -> Iterator[_Job]:
-    before = Subject.of(baseline, ALL_REQUESTS) if baseline else None
+def _totals(budget: Budget, found: Runs, baseline: Runs | None) -> Iterator[_Job]:
+    before = Subject.of(baseline.reports, ALL_REQUESTS) if baseline else None
     for name, limit in budget.total.items():
         spec = LIMITS[name]
         line = Line("pass", f"total.{name}", ALL_REQUESTS, name, spec.unit)
-        yield line, spec, limit, Subject.of(found, ALL_REQUESTS), before
+        yield line, spec, limit, Subject.of(found.reports, ALL_REQUESTS), before
 
 
-def _routes(budget: Budget, found: Report, baseline: Report | None) -> Iterator[_Job]:
-    earlier = {
-        (route.service, route.method, route.route): route for route in (baseline.routes if baseline else ())
-    }
+def _routes(budget: Budget, found: Runs, baseline: Runs | None) -> Iterator[_Job]:
+    earlier = baseline.routes() if baseline else {}
     several = len(found.services) > 1
-    for route in sorted(found.routes, key=lambda route: (route.route or "", route.method or "")):
+    for key, parts in sorted(found.routes().items(), key=lambda item: (item[0][2] or "", item[0][1] or "")):
+        route = parts[0]
         label = f"{route.service} {route.label}" if several else route.label
-        old = earlier.get((route.service, route.method, route.route))
+        old = earlier.get(key)
         before = Subject.of(old, label) if old else None
         for spec in LIMITS.values():
             origin = budget.origin_of(route.service, route.method, route.route, spec.name)
@@ -91,7 +118,7 @@ def _routes(budget: Budget, found: Report, baseline: Report | None) -> Iterator[
                 continue  # what matched no route is strangers' traffic: only a pattern of its own judges it
             place, limit = origin
             line = Line("pass", place, label, spec.name, spec.unit)
-            yield line, spec, limit, Subject.of(route, label), before
+            yield line, spec, limit, Subject.of(parts, label), before
 
 
 def _leaves_room(spec: Spec, limit: Limit) -> int:
@@ -120,11 +147,12 @@ def _decided(lines: list[Line]) -> Iterator[Line]:
             yield replace(line, p=p)
 
 
-def _idle(budget: Budget, found: Report) -> Iterator[Line]:
+def _idle(budget: Budget, found: Runs) -> Iterator[Line]:
     """Entries that no route in the report matches: a typing mistake, or a route without traffic."""
-    labels = [route.label for route in found.routes]
+    routes = found.routes()
+    labels = [parts[0].label for parts in routes.values()]
     for index, entry in enumerate(budget.routes):
-        if any(entry.covers(route.service, route.method, route.route) for route in found.routes):
+        if any(entry.covers(*key) for key in routes):
             continue
         close = difflib.get_close_matches(entry.match, labels, n=1, cutoff=0.6)
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -163,16 +191,16 @@ def _spending(
             yield hard(line, None if spent is None else spent / observed_s * _DAY * days, limit)
 
 
-def _money(budget: Budget, found: Report) -> Iterator[Line]:
+def _money(budget: Budget, found: Runs) -> Iterator[Line]:
     money = budget.money
     limits = {"per_request": money.per_request, "per_day": money.per_day, "per_month": money.per_month}
     yield from _spending(
         ("money", "all model calls"), limits, found.totals,
-        outside=found.totals_from_spans.outside_cost_usd, observed_s=found.window.observed_s,
+        outside=found.outside_cost_usd, observed_s=found.observed_s,
     )  # fmt: skip
 
 
-def _caches(budget: Budget, found: Report, tests: int) -> Iterator[Line]:
+def _caches(budget: Budget, found: Runs, tests: int) -> Iterator[Line]:
     for index, cache in enumerate(budget.caches):
         subject = "all caches" if cache.match == "*" else f"cache {cache.match}"
         line = Line("pass", f"caches[{index}].hit_rate", subject, "hit_rate", "share", limit=cache.hit_rate)
@@ -184,16 +212,14 @@ def _caches(budget: Budget, found: Report, tests: int) -> Iterator[Line]:
         yield judge_share(line, found_share, cache.hit_rate, lowest=True, tests=tests)
 
 
-def _tenants(budget: Budget, found: Report) -> Iterator[Line]:
+def _tenants(budget: Budget, found: Runs) -> Iterator[Line]:
     for index, entry in enumerate(budget.tenants):
         limits = {"per_request": entry.per_request, "per_day": entry.per_day, "per_month": entry.per_month}
-        covered = [
-            item for item in found.tenants if item.tenant is not None and matches(entry.match, item.tenant)
-        ]
-        for item in covered:
+        covered = {name: usage for name, usage in found.tenants().items() if matches(entry.match, name)}
+        for name, usage in covered.items():
             yield from _spending(
-                (f"tenants[{index}]", f"tenant {item.tenant}"), limits, item.usage,
-                outside=0.0, observed_s=found.window.observed_s,
+                (f"tenants[{index}]", f"tenant {name}"), limits, usage,
+                outside=0.0, observed_s=found.observed_s,
             )  # fmt: skip
         for name, limit in limits.items() if not covered and entry.match != "*" else ():
             if limit is not None:
@@ -203,7 +229,7 @@ def _tenants(budget: Budget, found: Report) -> Iterator[Line]:
                 )  # fmt: skip
 
 
-def _notes(found: Report) -> tuple[str, ...]:
+def _notes(found: Runs) -> tuple[str, ...]:
     unpriced = found.totals.unpriced_calls
     if not unpriced:
         return ()

@@ -16,8 +16,7 @@ from taximeter_analysis.budget.suggest import HEADROOM, LATENCY_HEADROOM, sugges
 from taximeter_analysis.command import terminal_console
 from taximeter_analysis.model import Report
 from taximeter_analysis.report import report
-from taximeter_analysis.saved import load_report
-from taximeter_analysis.sources import add_selection, filters_of
+from taximeter_analysis.sources import add_selection, filters_of, read_runs
 from taximeter_analysis.store import NoStore, NothingToReport, StoreError, open_store
 
 EXIT_FAILED = 1
@@ -31,10 +30,12 @@ how it judges:
   latency, error rate, hit rate: broken only when the one-sided 95 % confidence bound is beyond the
   limit, corrected (Holm) for their number: an unchanged build fails in at most 5 of 100 runs.
   Too few requests are "not enough data (needs n = ...)", never a guess.
+  Several reports a side are runs: latency is then judged by run (Student's t), counts over all of them.
 
 examples:
   taximeter budget check --store ./spans
   taximeter budget check --report report.json --baseline main.json --markdown summary.md
+  taximeter budget check --report 'B-*.json' --baseline 'A-*.json' --paired
   taximeter budget check --junit budget.xml --since 30m
 
 exit code: 0 every limit holds, 1 a limit is broken (or a file cannot be written or read),
@@ -68,8 +69,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     _add_source(checker)
     checker.add_argument(
-        "--baseline", metavar="FILE", type=Path, help="a saved report.json, for limits such as max_increase"
+        "--baseline",
+        metavar="FILE[,FILE...]",
+        help="a saved report.json, for limits such as max_increase; several runs where --report is several",
     )
+    checker.add_argument("--paired", action="store_true", help="the runs were interleaved: A1 B1 A2 B2 ...")
     checker.add_argument("--format", choices=("terminal", "json"), default="terminal", help="standard output")
     checker.add_argument("--all", action="store_true", help="list the limits that hold as well")
     checker.add_argument("--json", metavar="FILE", type=Path, help="write the outcome as JSON")
@@ -105,7 +109,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     add_selection(parser)
-    parser.add_argument("--report", metavar="FILE", type=Path, help="a saved report.json instead of a store")
+    parser.add_argument(
+        "--report",
+        metavar="FILE[,FILE...]",
+        help="a saved report.json instead of a store; several (or 'B-*.json') are runs of the same thing",
+    )
 
 
 def _share(text: str) -> float:
@@ -130,7 +138,7 @@ def main(args: argparse.Namespace) -> int:
         return _fail(str(error), EXIT_FAILED)
 
 
-def _measured(args: argparse.Namespace) -> Report:
+def _measured(args: argparse.Namespace) -> list[Report]:
     if args.report is not None:
         given = [
             name for name in ("since", "until", "service", "tenant", "service_version") if getattr(args, name)
@@ -139,17 +147,17 @@ def _measured(args: argparse.Namespace) -> Report:
             raise ValueError(
                 f"--{given[0].replace('_', '-')} chooses from a store; a saved report has its window already"
             )
-        return load_report(args.report)
+        return read_runs(args.report, time.time())
     now = time.time()
     filters = filters_of(args, now)
     with open_store(args.store) as store:
-        return report(store, filters, now=now)
+        return [report(store, filters, now=now)]
 
 
 def _check(args: argparse.Namespace) -> int:
     budget = load_budget(args.budget)
-    baseline = load_report(args.baseline) if args.baseline is not None else None
-    outcome = check(budget, _measured(args), baseline)
+    baseline = read_runs(args.baseline, time.time()) if args.baseline is not None else None
+    outcome = check(budget, _measured(args), baseline, paired=args.paired)
     for option, path, render in (
         ("--json", args.json, output.json),
         ("--junit", args.junit, output.junit),
@@ -169,7 +177,10 @@ def _code(outcome: Outcome, *, allow_no_data: bool) -> int:
 
 
 def _suggest(args: argparse.Namespace) -> int:
-    text = suggest(_measured(args), args.headroom, args.latency_headroom, replay=args.replay)
+    found = _measured(args)
+    if len(found) > 1:
+        raise ValueError(f"a budget is suggested from one report, and --report names {len(found)}")
+    text = suggest(found[0], args.headroom, args.latency_headroom, replay=args.replay)
     if args.output is None:
         sys.stdout.write(text)
         return 0

@@ -7,13 +7,14 @@ just kept. `check` corrects those for their number and decides; here nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 from taximeter_analysis.budget.model import Limit, Spec
 from taximeter_analysis.budget.result import Line
-from taximeter_analysis.inference import means, quantiles, tails
+from taximeter_analysis.inference import means, quantiles, shifts, tails
 from taximeter_analysis.inference.distributions import binomial_at_least
+from taximeter_analysis.inference.shifts import Shift, TooFew
 from taximeter_analysis.model import Ranked, Report, Route, Usage
 
 _ROUNDING = 1 + 1e-9
@@ -21,26 +22,44 @@ _ROUNDING = 1 + 1e-9
 
 @dataclass(frozen=True)
 class Subject:
-    """What limits are held against: a route, or all requests together."""
+    """What limits are held against: a route, or all requests together; of one run or of several.
+
+    Counts are summed over the runs; the order statistics of each stay apart.
+    """
 
     label: str
     usage: Usage
-    ranked: tuple[Ranked, ...]
+    ranked: tuple[tuple[Ranked, ...], ...]
 
     @classmethod
-    def of(cls, measured: Route | Report, label: str) -> Subject:
-        """The subject of a route, or of a whole report."""
-        return cls(
-            label, measured.totals if isinstance(measured, Report) else measured.usage, measured.ranked
-        )
+    def of(cls, measured: Sequence[Route | Report], label: str) -> Subject:
+        """The subject of a route, or of a whole report, in each run."""
+        usages = [part.totals if isinstance(part, Report) else part.usage for part in measured]
+        return cls(label, together(usages), tuple(part.ranked for part in measured))
 
-    def sample(self, q: float | None) -> Ranked | None:
-        """Its order statistics around a quantile."""
-        return next((sample for sample in self.ranked if sample.q == q), None)
+    def samples(self, q: float | None) -> list[Ranked]:
+        """Its order statistics around a quantile, of each run that has some."""
+        return [sample for ranked in self.ranked for sample in ranked if sample.q == q]
+
+
+def together(usages: Sequence[Usage]) -> Usage:
+    """The usage of several runs; what one of them did not measure is not known."""
+    values = {}
+    for item in fields(Usage):
+        found = [getattr(usage, item.name) for usage in usages]
+        values[item.name] = None if None in found else sum(found)
+    return Usage(**values)  # type: ignore[arg-type]  # by name, from the class's own fields
 
 
 def judge(
-    line: Line, spec: Spec, limit: Limit, now: Subject, before: Subject | None, *, tests: int
+    line: Line,
+    spec: Spec,
+    limit: Limit,
+    now: Subject,
+    before: Subject | None,
+    *,
+    tests: int,
+    paired: bool = False,
 ) -> Iterator[Line]:
     """One line per part of the limit: the absolute one, and the one relative to the baseline.
 
@@ -57,7 +76,7 @@ def judge(
         if before is None:
             yield replace(line, state="no_data", reason="the baseline has no such route")
         else:
-            yield _relative(line, spec, change, now, before, tests=tests)
+            yield _relative(line, spec, change, now, before, tests=tests, paired=paired)
 
 
 def hard(line: Line, value: float | None, limit: float) -> Line:
@@ -99,7 +118,10 @@ def _absolute(line: Line, spec: Spec, limit: float, now: Subject, tests: int) ->
     if spec.kind == "count":
         return hard(replace(line, count=now.usage.requests), per_request(now.usage, spec.name), limit)
     assert spec.q is not None
-    sample, needs = now.sample(spec.q), enough_for(spec.q, tests)
+    samples, needs = now.samples(spec.q), enough_for(spec.q, tests)
+    if len(samples) > 1:
+        return _of_runs(line, shifts.against_limit(samples, limit), limit)
+    sample = samples[0] if samples else None
     if sample is None or sample.count < needs:
         measured = sample.value if sample else None
         return _too_few(replace(line, measured=measured), sample.count if sample else 0, needs)
@@ -124,7 +146,9 @@ def judge_share(line: Line, found: tuple[int, int] | None, limit: float, *, lowe
     return replace(line, p=binomial_at_least(bad, whole, allowed), beyond=bad / whole > allowed)
 
 
-def _relative(line: Line, spec: Spec, change: float, now: Subject, before: Subject, *, tests: int) -> Line:
+def _relative(
+    line: Line, spec: Spec, change: float, now: Subject, before: Subject, *, tests: int, paired: bool
+) -> Line:
     if spec.kind == "share":
         return _relative_share(
             line, spec, change, missed(before.usage, spec.name), missed(now.usage, spec.name)
@@ -136,14 +160,30 @@ def _relative(line: Line, spec: Spec, change: float, now: Subject, before: Subje
         line = replace(line, count=now.usage.requests, baseline=old)
         return hard(line, per_request(now.usage, spec.name), old * (1 + change))
     assert spec.q is not None
-    old_sample, new_sample, needs = before.sample(spec.q), now.sample(spec.q), enough_for(spec.q, tests)
-    fewest = min(sample.count if sample else 0 for sample in (old_sample, new_sample))
-    if old_sample is None or new_sample is None or fewest < needs:
+    olds, news, needs = before.samples(spec.q), now.samples(spec.q), enough_for(spec.q, tests)
+    if len(olds) > 1 and len(news) > 1:
+        by_run = shifts.of_quantile(olds, news, allowed=change, paired=paired and len(olds) == len(news))
+        limit = (by_run.before or 0.0) * (1 + change)
+        return _of_runs(replace(line, baseline=by_run.before), by_run, limit)
+    fewest = min(samples[0].count if samples else 0 for samples in (olds, news))
+    if fewest < needs:
         return _too_few(line, fewest, needs)
+    old_sample, new_sample = olds[0], news[0]
     moved = tails.shift(old_sample, new_sample, change)
     return replace(
         line, measured=new_sample.value, baseline=old_sample.value, low=moved.low, high=moved.high,
         count=fewest, p=moved.p_not_higher, beyond=moved.ratio > 1 + change,
+    )  # fmt: skip
+
+
+def _of_runs(line: Line, moved: Shift | TooFew, limit: float) -> Line:
+    """A quantile over several runs: the run is the unit."""
+    line = replace(line, measured=moved.after)
+    if isinstance(moved, TooFew):
+        return _too_few(line, moved.count, moved.needs)
+    return replace(
+        line, low=moved.low, high=moved.high, count=moved.count, counted=moved.unit, p=moved.p_not_higher,
+        beyond=(moved.after or 0.0) > limit,
     )  # fmt: skip
 
 

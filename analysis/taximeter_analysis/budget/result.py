@@ -39,6 +39,7 @@ class Line:
     high: float | None = None
     p: float | None = None
     count: int = 0
+    counted: str = "requests"  # or runs: what ``count`` and ``needs`` are of
     needs: int | None = None
     relative: bool = False  # ``limit`` is a share of ``baseline``
     beyond: bool = False  # the figure itself is beyond the limit, by chance or not

@@ -16,6 +16,9 @@ from taximeter_analysis.budget.model import LIMITS, VERSION, Spec
 from taximeter_analysis.model import Report, Route
 
 HEADROOM = 0.05
+#: Tokens and money follow what people ask, and requests of one conversation resemble each other: other
+#: traffic differs by more than the spread over requests tells.
+TRAFFIC_HEADROOM = 0.2
 LATENCY_HEADROOM = 0.2
 _MOST_CALLS = 0.5
 _SIGMAS = 3.0 * math.sqrt(2)  # both the baseline's mean and the checked one vary
@@ -42,7 +45,8 @@ def suggest(
     lines = [
         "# A first budget, from what was measured: read it, and change what you know better.",
         "# yaml-language-server: $schema=budget.schema.json",
-        f"# headroom: counts and money {headroom:.0%}, at most {_MOST_CALLS:g} calls; "
+        f"# headroom: counts {headroom:.0%}, at most {_MOST_CALLS:g} calls; tokens and money "
+        f"{headroom if replay else max(headroom, TRAFFIC_HEADROOM):.0%}; "
         f"latency {latency_headroom:.0%} over its upper 95 % bound.",
         f"version: {VERSION}",
     ]
@@ -76,7 +80,9 @@ def _counts(route: Route, headroom: float, *, replay: bool) -> Iterator[str]:
         if total is None or (total == 0 and name in ("cost", "input_tokens", "output_tokens")):
             continue
         deviation = 0.0 if replay else getattr(route.spread, _COLUMN.get(name, name))
-        yield _count(LIMITS[name], total / route.usage.requests, deviation, route, headroom)
+        spec = LIMITS[name]
+        room = headroom if replay or spec.unit == "count" else max(headroom, TRAFFIC_HEADROOM)
+        yield _count(spec, total / route.usage.requests, deviation, route, room)
 
 
 def _latency(route: Route, tests: int, headroom: float) -> Iterator[str]:

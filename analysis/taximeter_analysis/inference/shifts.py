@@ -50,15 +50,17 @@ class TooFew:
     unit: Unit
 
 
-def of_quantile(before: Sequence[Ranked], after: Sequence[Ranked], *, paired: bool = False) -> Shift | TooFew:
-    """Compare a quantile of latency."""
+def of_quantile(
+    before: Sequence[Ranked], after: Sequence[Ranked], *, paired: bool = False, allowed: float = 0.0
+) -> Shift | TooFew:
+    """Compare a quantile of latency. ``allowed``: only what is beyond this increase counts as higher."""
     q = before[0].q
     if len(before) == len(after) == 1:
         one, other = before[0], after[0]
         count, needs = min(one.count, other.count), quantiles.needed(q)
         if count < needs:
             return TooFew(one.value, other.value, count, needs, "requests")
-        found = tails.shift(one, other)
+        found = tails.shift(one, other, allowed)
         return Shift(
             one.value, other.value, found.low, found.high, found.p_not_higher, found.p_not_lower,
             found.error, count, "requests",
@@ -67,7 +69,26 @@ def of_quantile(before: Sequence[Ranked], after: Sequence[Ranked], *, paired: bo
     values = [[run.value for run in side] for side in (before, after)]
     if fewest < least:
         return TooFew(_geometric(values[0]), _geometric(values[1]), fewest, least, "requests")
-    return _by_run(*values, paired=paired, logs=True)
+    return _by_run(*values, paired=paired, logs=True, allowed=allowed)
+
+
+def against_limit(runs: Sequence[Ranked], limit: float) -> Shift | TooFew:
+    """A quantile of several runs against a fixed limit, as ``limit`` before and the runs after.
+
+    Student's t over the logarithms of the runs' own quantiles; ``low`` and ``high`` bound their middle.
+    """
+    fewest, least = min(run.count for run in runs), math.ceil(1 / (1 - runs[0].q))
+    middle = _geometric([run.value for run in runs])
+    if fewest < least:
+        return TooFew(limit, middle, fewest, least, "requests")
+    found = means.mean_of([math.log(max(run.value, 1e-9)) for run in runs])
+    width = t_quantile(quantiles.CONFIDENCE, found.count - 1.0) * found.error if found.error else 0.0
+    difference = found.mean - math.log(max(limit, 1e-9))
+    p = 1.0 - t_cdf(difference / found.error, found.count - 1.0) if found.error else float(difference <= 0)
+    return Shift(
+        limit, middle, middle * math.exp(-width), middle * math.exp(width), p, 1.0 - p, found.error,
+        found.count, "runs",
+    )  # fmt: skip
 
 
 def of_means(before: Sequence[Mean], after: Sequence[Mean], *, paired: bool = False) -> Shift | TooFew:
@@ -106,7 +127,9 @@ def of_failures(
     )  # fmt: skip
 
 
-def _by_run(before: Sequence[float], after: Sequence[float], *, paired: bool, logs: bool) -> Shift | TooFew:
+def _by_run(
+    before: Sequence[float], after: Sequence[float], *, paired: bool, logs: bool, allowed: float = 0.0
+) -> Shift | TooFew:
     count = min(len(before), len(after))
     if count < 2:
         return TooFew(_middle(before, logs), _middle(after, logs), count, 2, "runs")
@@ -127,18 +150,20 @@ def _by_run(before: Sequence[float], after: Sequence[float], *, paired: bool, lo
         pairs = means.mean_of(ratios)
         error, freedom, difference = pairs.error, float(count - 1), pairs.mean
     return _shift_of_logs(
-        _middle(before, logs), _middle(after, logs), difference, error, freedom=freedom, count=count
-    )
+        _middle(before, logs), _middle(after, logs), difference, error, freedom=freedom, count=count,
+        allowed=math.log1p(allowed),
+    )  # fmt: skip
 
 
 def _shift_of_logs(
-    before: float, after: float, difference: float, error: float, *, freedom: float, count: int
-) -> Shift:
+    before: float, after: float, difference: float, error: float, *, freedom: float, count: int,
+    allowed: float,
+) -> Shift:  # fmt: skip
     if error == 0:
-        p_higher, p_lower = float(difference <= 0), float(difference >= 0)
+        p_higher, p_lower = float(difference <= allowed), float(difference >= 0)
     else:
         p_lower = t_cdf(difference / error, freedom)
-        p_higher = 1.0 - p_lower
+        p_higher = 1.0 - t_cdf((difference - allowed) / error, freedom)
     width = t_quantile(quantiles.CONFIDENCE, freedom) * error if error else 0.0
     return Shift(
         before, after, math.exp(difference - width), math.exp(difference + width), p_higher, p_lower,

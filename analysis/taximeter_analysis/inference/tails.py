@@ -60,7 +60,7 @@ def shift(
 
 
 def lifted(before: Ranked, after: Ranked, scale: float) -> float:
-    """By how many standard deviations ``after`` lies above ``before * scale``; 0: nothing tells them apart."""
+    """By how many standard deviations ``after`` is above ``before * scale``; 0: nothing tells them apart."""
     ours = [(value * scale, rank) for value, rank in _steps(before)]
     theirs = list(_steps(after))
     low, high = max(ours[0][0], theirs[0][0]), min(ours[-1][0], theirs[-1][0])
@@ -99,7 +99,7 @@ def _deviations(scores: list[tuple[float, int, int]], drawn: int, whole: int) ->
     skew = cubes * drawn * left * (left - drawn) / (whole * (whole - 1) * (whole - 2)) / spread**3
     if abs(skew) < 1e-6:
         return deviate
-    return 6 / skew * (max(1 + skew * deviate / 2, 0.0) ** (1 / 3) - 1) + skew / 6
+    return 6 / skew * (math.cbrt(max(1 + skew * deviate / 2, 0.0)) - 1) + skew / 6
 
 
 def _steps(sample: Ranked) -> Iterator[tuple[float, int]]:

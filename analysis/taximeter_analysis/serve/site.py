@@ -104,9 +104,9 @@ class Site:
             return _message(404, "No such route", "the report has no such route in its window")
 
         def question(store: Store) -> list[dict[str, Any]]:
-            from taximeter_analysis.selection import select  # noqa: PLC0415  (keeps the page quick to load)
+            from taximeter_analysis.selection import choose  # noqa: PLC0415  (keeps the page quick to load)
 
-            select(store, self._filters())
+            choose(store, self._filters())
             return traces.requests_of(store, key, order)
 
         repeated = [

@@ -176,6 +176,9 @@ def _sum_up(db: duckdb.DuckDBPyConnection) -> None:
         f"CREATE TEMP TABLE seen AS {sums.SEEN}",
         f"CREATE TEMP TABLE repeats AS {sums.REPEATS}",
         f"CREATE TEMP TABLE busy AS {sums.BUSY}",
+        f"CREATE TEMP TABLE strays AS {sums.STRAY}",
+        f"CREATE TEMP TABLE used AS {sums.USES}",
+        f"CREATE TEMP TABLE slow AS {sums.SLOW_STATEMENTS}",
     ):
         db.execute(statement)
     for table in ("found", "servers", "direct", "climbing"):
@@ -183,11 +186,14 @@ def _sum_up(db: duckdb.DuckDBPyConnection) -> None:
 
 
 _REQUESTS = f"""
-SELECT r.*, true AS summed, {sums.FIGURES}
+SELECT r.*, true AS summed, {SCHEMA_VERSION}::INT AS sums, {sums.FIGURES}
 FROM requests r
 LEFT JOIN seen s ON s.trace_hi = r.trace_hi AND s.trace_lo = r.trace_lo AND s.owner_id = r.span_id
 LEFT JOIN repeats p ON p.trace_hi = r.trace_hi AND p.trace_lo = r.trace_lo AND p.owner_id = r.span_id
-LEFT JOIN busy b ON b.trace_hi = r.trace_hi AND b.trace_lo = r.trace_lo AND b.owner_id = r.span_id"""
+LEFT JOIN busy b ON b.trace_hi = r.trace_hi AND b.trace_lo = r.trace_lo AND b.owner_id = r.span_id
+LEFT JOIN strays t ON t.trace_hi = r.trace_hi AND t.trace_lo = r.trace_lo AND t.owner_id = r.span_id
+LEFT JOIN used u ON u.trace_hi = r.trace_hi AND u.trace_lo = r.trace_lo AND u.owner_id = r.span_id
+LEFT JOIN slow w ON w.trace_hi = r.trace_hi AND w.trace_lo = r.trace_lo AND w.owner_id = r.span_id"""
 _SPANS = f"""
 SELECT *, CASE WHEN family IS NOT NULL AND owner_id IS NULL THEN true END AS loose FROM (
 SELECT s.*, true AS summed, {sums.FAMILY} AS family, o.owner_id

@@ -16,13 +16,16 @@ version than the reader's is refused.
 Version 2 adds what compaction sums up (`store.sums`), so that a report over a hundred million spans
 need not read them: whose call a span is, and what the spans of a request come to. It also adds
 the evidence without content (``docs/evidence.md``).
+
+Version 3: a request carries its model calls and its slow statements as well, in short, so that a report reads
+``spans`` for what compaction could not settle, and for nothing else.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 VERSION_KEY = "taximeter.schema_version"  # in a segment's Parquet metadata
 
 #: Column -> the span attribute it is promoted from.
@@ -91,6 +94,33 @@ SPANS = pa.schema(
 REPEATED = pa.struct([("statement", pa.string()), ("times", pa.int64()), ("ns", pa.int64())])
 MIN_REPEATS = 5
 
+#: A call to a model of one request; the names are those of `store.sums`.
+USE = pa.struct(
+    [
+        ("model", pa.string()),
+        ("provider", pa.string()),
+        ("operation", pa.string()),
+        ("failed", pa.bool_()),
+        ("input_tokens", pa.int64()),
+        ("output_tokens", pa.int64()),
+        ("cached_tokens", pa.int64()),
+        ("cost_usd", pa.float64()),
+        ("ns", pa.int64()),
+    ]
+)
+
+#: A statement of a request that took SLOW_STATEMENT_NS or longer.
+SLOW_STATEMENT = pa.struct(
+    [
+        ("span_id", pa.uint64()),
+        ("start_ns", pa.int64()),
+        ("ns", pa.int64()),
+        ("statement", pa.string()),
+        ("rows", pa.int64()),
+    ]
+)
+SLOW_STATEMENT_NS = 500_000_000
+
 #: One row per server span. The account's columns are null where the sender has no agent of ours.
 REQUESTS = pa.schema(
     [
@@ -146,6 +176,14 @@ REQUESTS = pa.schema(
         ("busy_model_ns", pa.int64()),  # time in which a model was busy
         ("busy_db_ns", pa.int64()),  # ... the database, and no model
         ("busy_http_ns", pa.int64()),  # ... another HTTP call, and neither of the two
+        # version 3, from compaction
+        (
+            "sums",
+            pa.int32(),
+        ),  # of which schema version the summed columns are; null: of version 2, or not summed
+        ("uses", pa.list_(USE)),  # calls to models, embeddings and other priced ones
+        ("slow_statements", pa.list_(SLOW_STATEMENT)),
+        ("stray", pa.bool_()),  # true: some call of it started before it began or after it ended; else null
     ]
 )
 
@@ -155,7 +193,8 @@ SUMS = {
     "requests": tuple(
         name
         for name in REQUESTS.names
-        if name in ("summed", "repeated") or name.startswith(("seen_", "busy_"))
+        if name in ("summed", "sums", "repeated", "uses", "slow_statements", "stray")
+        or name.startswith(("seen_", "busy_"))
     ),
 }
 

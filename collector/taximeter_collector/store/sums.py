@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from taximeter_collector.store.schema import MIN_REPEATS, REQUESTS, SUMS
+from taximeter_collector.store.schema import MIN_REPEATS, REQUESTS, SLOW_STATEMENT_NS, SUMS
 
 #: gen_ai.operation.name values that are one logical call to a language model. Agent, tool and
 #: workflow spans wrap such calls: counting them too would count twice.
@@ -49,8 +49,9 @@ CASE WHEN ai_operation IN ({quoted(EMBEDDING_OPERATIONS)}) THEN 'embedding'
 
 #: Start and duration as stored, held within bounds in which sums cannot overflow.
 #: Any sender can write any number; one absurd span must not take the report from everybody else.
+LATEST_NS = 8_000_000_000_000_000_000
 SANE = (
-    "least(greatest(start_ns, 0), 8000000000000000000) AS start_ns, "
+    f"least(greatest(start_ns, 0), {LATEST_NS}) AS start_ns, "
     "least(greatest(duration_ns, 0), 1000000000000000000) AS duration_ns"
 )
 
@@ -113,6 +114,33 @@ FROM (
     GROUP BY f.trace_hi, f.trace_lo, o.owner_id, hash(statement) HAVING count(*) >= {MIN_REPEATS}
 ) GROUP BY trace_hi, trace_lo, owner_id"""
 
+#: The ``uses`` column, one row per (trace, owner_id) that has any.
+USES = """
+SELECT f.trace_hi, f.trace_lo, o.owner_id, list({
+    'model': model, 'provider': ai_provider, 'operation': ai_operation, 'failed': failed,
+    'input_tokens': input_tokens, 'output_tokens': output_tokens, 'cached_tokens': cached_tokens,
+    'cost_usd': cost_usd, 'ns': duration_ns} ORDER BY start_ns, span_id) AS uses
+FROM found f JOIN owned o USING (trace_hi, trace_lo, span_id)
+WHERE family IN ('model', 'embedding', 'priced')
+GROUP BY f.trace_hi, f.trace_lo, o.owner_id"""
+
+#: The ``slow_statements`` column, one row per (trace, owner_id) that has any.
+SLOW_STATEMENTS = f"""
+SELECT f.trace_hi, f.trace_lo, o.owner_id, list({{
+    'span_id': span_id, 'start_ns': start_ns, 'ns': duration_ns, 'statement': statement, 'rows': db_rows}}
+    ORDER BY start_ns, span_id) AS slow_statements
+FROM found f JOIN owned o USING (trace_hi, trace_lo, span_id)
+WHERE family = 'db' AND duration_ns >= {SLOW_STATEMENT_NS}
+GROUP BY f.trace_hi, f.trace_lo, o.owner_id"""
+
+#: The ``stray`` column, one row per (trace, owner_id) for which it is true.
+STRAY = """
+SELECT f.trace_hi, f.trace_lo, o.owner_id, true AS stray
+FROM found f JOIN owned o USING (trace_hi, trace_lo, span_id)
+JOIN servers r ON r.trace_hi = f.trace_hi AND r.trace_lo = f.trace_lo AND r.span_id = o.owner_id
+WHERE f.start_ns < r.start_ns OR f.start_ns > r.start_ns + r.duration_ns
+GROUP BY f.trace_hi, f.trace_lo, o.owner_id"""
+
 # Each call adds only what reaches beyond everything that started before it; clipped to the request.
 # Three sweeps: models alone; with the database; with all. The differences are the parts.
 _SWEEP = """
@@ -156,6 +184,6 @@ def _figure(name: str) -> str:
     )
 
 
-#: The summed columns of ``requests``, from the three above joined to each request: 0 where none was seen
+#: The summed columns of ``requests``, from the six above joined to each request: 0 where none was seen
 #: and that is known; whole numbers as 64 bits (DuckDB sums in 128, which Parquet has not).
-FIGURES = ", ".join(_figure(name) for name in SUMS["requests"] if name != "summed")
+FIGURES = ", ".join(_figure(name) for name in SUMS["requests"] if name not in ("summed", "sums"))
