@@ -12,6 +12,7 @@
 #   make pictures         the pictures of report, serve and top in docs/images (needs chromium and tmux)
 #   make prove-readers    one run asked of the store, a real Tempo, Prometheus and the official collector's files
 #   make bench-analysis   report over 5 and 100 million spans, beside SQLite and Phoenix (10 GB of disk)
+#   make prove-loadtest   100 and 1,000 concurrent guests sent to the example, in interleaved blocks
 #   make prove-account    10,000 requests, 200 at once, in every shape: each account against a tally
 #   make prove-workers    the books of four workers (uvicorn, gunicorn, --preload) while the provider comes and goes
 #   make bench-agent      what watching costs a request: plain, stock, OpenLIT, ddtrace, Logfire and ours
@@ -21,7 +22,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: pictures prove-workers prove-versions prove-readers help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages bench-analysis
+.PHONY: pictures prove-workers prove-versions prove-readers help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages bench-analysis prove-loadtest
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -56,6 +57,9 @@ prove-readers: .venv/dev.stamp
 
 bench-analysis: .venv/dev.stamp
 	@$(BIN)/python -m benchmarks.analysis $(BENCH_ARGS)
+
+prove-loadtest: .venv/dev.stamp
+	@$(BIN)/python -m benchmarks.prove_loadtest
 
 prove-account: .venv/dev.stamp
 	@mkdir -p docs/results

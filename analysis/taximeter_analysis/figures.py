@@ -42,7 +42,7 @@ _USAGE = """
 _USAGE_COLUMNS = 16
 _SPREAD = ", ".join(map(deviation, SPREAD))
 _SPREAD_COLUMNS = len(SPREAD)
-_SPLIT = "fsum(split_db_s), fsum(split_model_s), fsum(split_http_s), fsum(duration_s)"
+_SPLIT = "fsum(split_db_s), fsum(split_model_s), fsum(split_http_s), sum(duration_ns) / 1e9"
 
 #: Calls to models, embeddings and other priced ones, of requests and outside of them.
 _USES = """

@@ -18,7 +18,7 @@ _COUNTS = (
     "seen_output_tokens", "seen_cached_tokens", "duration_ns",
 )  # fmt: skip
 _REALS = (
-    "db_s", "cost_usd", "split_db_s", "split_model_s", "split_http_s", "duration_s", "seen_cost_usd",
+    "db_s", "cost_usd", "split_db_s", "split_model_s", "split_http_s", "seen_cost_usd",
 )  # fmt: skip
 #: The columns of a `Spread`, in its order.
 SPREAD = ("db_calls", "model_calls", "embedding_calls", "input_tokens", "output_tokens", "cost_usd")
@@ -30,12 +30,7 @@ SELECT {", ".join(KEY)}, count(*) AS requests, count(*) FILTER (failed) AS error
     count(*) FILTER (derived) AS derived, min(start_ns) AS first_ns, max(end_ns) AS last_ns,
     {", ".join(f"sum({name}) AS {name}" for name in _COUNTS)},
     {", ".join(f"fsum({name}) AS {name}" for name in _REALS)},
-    {
-    ", ".join(
-        f"count({name}) AS n_{name}, avg({name}) AS mean_{name}, var_pop({name}) AS var_{name}"
-        for name in SPREAD
-    )
-}
+    {", ".join(f"count({name}) AS n_{name}, var_pop({name}) AS var_{name}" for name in SPREAD)}
 FROM req GROUP BY ALL"""
 
 
@@ -50,7 +45,8 @@ def with_means(key: str) -> str:
     """``rolled`` with the common mean of each group of ``key`` (columns; empty: all): ``mid_<name>``."""
     window = f"OVER (PARTITION BY {key})" if key else "OVER ()"
     mids = ", ".join(
-        f"sum(n_{name} * mean_{name}) {window} / nullif(sum(n_{name}) {window}, 0) AS mid_{name}"
+        f"{name} / nullif(n_{name}, 0) AS mean_{name}, "
+        f"sum({name}) {window} / nullif(sum(n_{name}) {window}, 0) AS mid_{name}"
         for name in SPREAD
     )
     return f"(SELECT *, {mids} FROM rolled)"

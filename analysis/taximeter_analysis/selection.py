@@ -73,8 +73,12 @@ def choose(store: Store, filters: Filters) -> None:
         store.rows(statement)
     among = _among(store)
     for statement in _WORK_OUT:
-        when = _when(store) if "{when}" in statement else ""
-        store.rows(statement.replace("{among}", among).replace("{when}", when))
+        text = statement.replace("{among}", among)
+        if "{when}" in text:
+            text = text.replace("{when}", _when(store))
+        if "{begun}" in text:
+            text = text.replace("{begun}", _stretches(store).replace("start_ns", "began_ns"))
+        store.rows(text)
     traced = store.rows("SELECT svc, db, ai, http FROM traced ORDER BY svc")
     view = _REQ
     for at, kind in enumerate(("db", "ai", "http"), start=1):
@@ -112,6 +116,11 @@ def _when(store: Store) -> str:
     """When calls of the reopened requests can have started: a few stretches of time skip most row groups."""
     if store.rows("SELECT count(*) FROM servers WHERE stray")[0][0]:
         return "true"
+    return _stretches(store)
+
+
+def _stretches(store: Store) -> str:
+    """When the reopened requests themselves were."""
     found = store.rows(
         f"""
         SELECT min(start_ns), max(end_ns) FROM (
@@ -150,7 +159,7 @@ _PICKED = f"""
 CREATE OR REPLACE TEMP VIEW picked AS
 SELECT coalesce(service, '') AS svc,
        * EXCLUDE (start_ns, duration_ns, db_duration_s, cost_usd, first_byte_s, summed, sums),
-       {sums.SANE}, coalesce(sums >= {SUMS_VERSION}, false) AS summed,
+       start_ns AS began_ns, {sums.SANE}, coalesce(sums >= {SUMS_VERSION}, false) AS summed,
        {sums.finite("db_duration_s")}, {sums.finite("cost_usd")}, {sums.finite("first_byte_s")}
 FROM requests
 WHERE {IN_WINDOW} AND {CHOSEN}
@@ -217,7 +226,8 @@ _WORK_OUT = (
     f"""
     CREATE OR REPLACE TEMP TABLE opened AS
     SELECT p.* EXCLUDE (summed), {sums.FIGURES}
-    FROM (SELECT * EXCLUDE ({_FIGURES}) FROM picked SEMI JOIN reopened USING ({_KEY}) WHERE {{among}}) p
+    FROM (SELECT * EXCLUDE ({_FIGURES}) FROM picked SEMI JOIN reopened USING ({_KEY})
+        WHERE {{among}} AND {{begun}}) p
     LEFT JOIN (
         SELECT * FROM seen LEFT JOIN repeats USING ({_KEY}, owner_id) LEFT JOIN busy USING ({_KEY}, owner_id)
         LEFT JOIN strays USING ({_KEY}, owner_id)

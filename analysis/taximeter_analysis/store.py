@@ -64,7 +64,11 @@ class Store:
         self.segments = segments
         self.kept: dict[Any, Any] = {}  # what figures of one selection have worked out for each other
         self._db = duckdb.connect(
-            config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+            config={
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "preserve_insertion_order": False,  # what is ordered says so
+            }
         )
         try:
             for table, schema in TABLES.items():

@@ -44,7 +44,8 @@ def requests_of(
 def longest(store: Store) -> Waterfall | None:
     """The longest request's trace; None when no request was selected."""
     found = store.rows(
-        "SELECT trace_hi, trace_lo FROM req ORDER BY duration_ns DESC, start_ns, trace_hi, trace_lo LIMIT 1"
+        "SELECT trace_hi, trace_lo FROM req WHERE duration_ns >= (SELECT max(duration_ns) FROM req) "
+        "ORDER BY start_ns, trace_hi, trace_lo LIMIT 1"
     )
     return waterfall(store, *found[0]) if found else None
 
