@@ -131,7 +131,9 @@ def routes(store: Store, slow_s: float, *, bounds: bool = True) -> tuple[Route, 
     }
     ranks, none = by_route(store), quantiles(0, None, None)
     return tuple(
-        _route(row, ranks.get(row[:3], ()), first_bytes.get(row[:3], none), slow.get(row[:3], 0), bounds=bounds)
+        _route(
+            row, ranks.get(row[:3], ()), first_bytes.get(row[:3], none), slow.get(row[:3], 0), bounds=bounds
+        )
         for row in found
     )
 
