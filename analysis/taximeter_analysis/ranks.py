@@ -1,7 +1,7 @@
 """The order statistics around P50, P95 and P99 of every route: the report's memory of its durations.
 
 They carry the confidence bounds, and they are all that a later `compare` or `budget check` needs of
-the requests: about 100 numbers a quantile, whether there were a thousand requests or a million.
+the requests: about 160 numbers a quantile, whether there were a thousand requests or a million.
 
 Durations are sorted once, by route. Those of all requests together are merged from the sorted ones where
 that is needed only: samples of each route bound how many values lie below a duration, so that a thin slice

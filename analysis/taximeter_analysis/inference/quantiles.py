@@ -18,7 +18,7 @@ from taximeter_analysis.model import Ranked
 CONFIDENCE = 0.95
 
 _SIGMAS = 8.0  # five for the test of `tails`, three for how far the other run may have moved
-_MOST = 100
+_MOST = 160
 
 
 def rank_of(q: float, count: int) -> int:

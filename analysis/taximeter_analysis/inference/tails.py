@@ -1,8 +1,8 @@
 """Has a quantile moved? A rank test of the requests around it, exact in what it supposes.
 
-The order statistics that two runs keep around their quantile (`Ranked`: five standard deviations of
-its rank to each side) are ranked together; a value's score rises from 0 at the lower end of what both
-kept to 1 at the upper end, and is 0 or 1 beyond. If nothing changed, every assignment of those
+The order statistics that two runs keep around their quantile (`Ranked`: eight standard deviations of
+its rank to each side) are ranked together; a value's score rises from 0 five
+standard deviations below the quantile to 1 five above it. If nothing changed, every assignment of those
 scores to the two runs is as likely as any other, whatever the distribution: the sum of the later run's
 scores has a known mean and variance. The quantile alone says less: between two runs it jumps over
 gaps in the tail, while the requests on both sides of it show a shift just the same.
