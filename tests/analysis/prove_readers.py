@@ -262,7 +262,7 @@ def version(binary: str) -> str:
 
     done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=30, check=False)
     told = (done.stdout + done.stderr).strip().splitlines()
-    return told[0].strip() if told else Path(binary).name
+    return told[0].strip() if told and not done.returncode else Path(binary).name
 
 
 def say(text: str) -> None:

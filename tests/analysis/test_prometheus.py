@@ -149,6 +149,14 @@ def test_all_formats_take_such_a_report(run: Run, tmp_path: Path, capsys: pytest
     assert all((tmp_path / kind).stat().st_size > 1000 for kind in ("json", "html", "markdown", "csv"))
 
 
+def test_top_reads_it_too(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["top", "--from", f"prometheus+{run.url}", "--since", "10m"]) == 0
+    told = capsys.readouterr().out
+    assert "312 requests" in told and "POST /hotels/{hotel}/chat " in told
+    assert main(["top", "--from", "file:x"]) == 2
+    assert "cannot be asked every second" in capsys.readouterr().err
+
+
 def test_a_window_before_the_run_holds_nothing(run: Run) -> None:
     source = f"prometheus+{run.url}"
     with pytest.raises(NothingToReport, match=r"did not grow\); does it scrape the collector"):

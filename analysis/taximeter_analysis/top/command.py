@@ -23,6 +23,8 @@ from rich.console import Console
 
 from taximeter_analysis import render, traces
 from taximeter_analysis.command import EXIT_FAILED, EXIT_USAGE
+from taximeter_analysis.readers import place
+from taximeter_analysis.readers.opened import report_from
 from taximeter_analysis.report import report
 from taximeter_analysis.selection import select as choose
 from taximeter_analysis.sources import add_selection, filters_of
@@ -46,6 +48,7 @@ EPILOG = """\
 examples:
   taximeter top                          the last quarter of an hour, refreshed every second
   taximeter top --since 24h --interval 5s --store demo-output/store
+  taximeter top --from prometheus+http://localhost:9090 --interval 5s
 
 keys: arrows choose, Enter opens a route and then a trace, Esc goes back, s sorts, / filters, e exports what
 is shown (top-export.json, a report), q quits
@@ -58,6 +61,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_selection(parser)
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="SOURCE",
+        help="instead of the span store: prometheus+http://host:9090 (routes only)",
+    )
     parser.add_argument(
         "--interval", metavar="DURATION", type=parse_duration, default=1.0, help="default: 1s"
     )
@@ -76,6 +85,11 @@ def main(args: argparse.Namespace) -> int:
         args.since = "15m"
     screen = Screen()
     try:
+        if args.source is not None and place.parse(args.source).kind != "prometheus":
+            raise ValueError(
+                f"--from {args.source}: cannot be asked every second; give a prometheus+http:// address, or "
+                "use `taximeter report --from`"
+            )
         _refresh(screen, args)
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             _print(screen, *shutil.get_terminal_size((100, 40)))
@@ -128,6 +142,9 @@ def _keys(pressed: bytes) -> Iterator[str]:
 def _refresh(screen: Screen, args: argparse.Namespace) -> None:
     now = time.time()
     try:
+        if args.source is not None:
+            screen.report = report_from(args.source, filters_of(args, now), now=now)
+            return
         with _window(args, now) as store:
             screen.report = report(store, filters_of(args, now), now=now, brief=True)
             if screen.route is not None:
@@ -144,6 +161,12 @@ def _window(args: argparse.Namespace, now: float) -> Store:
 
 
 def _open(screen: Screen, args: argparse.Namespace, wish: str) -> None:
+    if args.source is not None:
+        screen.route, screen.message = (
+            None,
+            "Prometheus holds no single requests: open the span store or a Tempo",
+        )
+        return
     with open_store(args.store) as store:
         if wish == "open-route" and screen.route is not None:
             choose(store, filters_of(args, time.time()))
@@ -162,6 +185,10 @@ def _export(screen: Screen, args: argparse.Namespace) -> None:
         return
     now = time.time()
     try:
+        if args.source is not None:
+            path.write_text(render.json(screen.report), encoding="utf-8")
+            screen.message = f"written: {path}"
+            return
         with _window(args, now) as store:  # the whole report of the same window, not the screen's part of it
             path.write_text(render.json(report(store, filters_of(args, now), now=now)), encoding="utf-8")
         screen.message = f"written: {path}"
