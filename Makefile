@@ -16,13 +16,16 @@
 #   make prove-account    10,000 requests, 200 at once, in every shape: each account against a tally
 #   make prove-workers    the books of four workers (uvicorn, gunicorn, --preload) while the provider comes and goes
 #   make bench-agent      what watching costs a request: plain, stock, OpenLIT, ddtrace, Logfire and ours
+#   make bench-collector    what a span costs: ours and the official collector, one pinned core (TAXIMETER_OTELCOL)
+#   make prove-durable      nothing lost, nothing twice: kills, outages, full disk, damage; the official one beside it
+#   make prove-hostile      a million mutated requests, bombs, slow senders and floods
 #   make prove-harmless   every function of the agent made to raise; 100,000 requests with a dead collector
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: pictures prove-workers prove-versions prove-readers help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages bench-analysis prove-loadtest
+.PHONY: bench-collector prove-durable prove-hostile pictures prove-workers prove-versions prove-readers help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages bench-analysis prove-loadtest
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -76,6 +79,15 @@ bench-agent: .venv/dev.stamp
 # Grafana's libraries from npm (400 MB) go to TAXIMETER_PICTURES_MODULES, outside the tree.
 dashboards-pictures: .venv/dev.stamp system-packages
 	$(BIN)/python -m tools.pictures.render $(PICTURES_ARGS)
+
+bench-collector: .venv/dev.stamp
+	@$(BIN)/python -m benchmarks.collector $(BENCH_ARGS)
+
+prove-durable: .venv/dev.stamp
+	@$(BIN)/python -m tests.collector.prove_durable $(PROVE_ARGS)
+
+prove-hostile: .venv/dev.stamp
+	@$(BIN)/python -m tests.collector.prove_hostile $(PROVE_ARGS)
 
 prove-harmless: .venv/dev.stamp
 	PROVE_HARMLESS=1 $(BIN)/python -m pytest -q -s tests/agent/test_harmless.py tests/agent/test_bad_collectors.py

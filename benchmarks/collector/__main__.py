@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -212,7 +211,8 @@ def main() -> int:
                     )
     if args.ours or args.official or args.only or args.share != 1.0:
         return 0
-    return write(scenarios, results, statistics.median)
+    write(scenarios, results, Path("/proc/loadavg").read_text().rpartition(" ")[0].rsplit(" ", 1)[0])
+    return 0
 
 
 if __name__ == "__main__":

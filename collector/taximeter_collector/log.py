@@ -224,7 +224,10 @@ class Log:
         if self._recent and self._recent[0].seq <= after + 1:
             return self._select(after, max_bytes, max_items, sources)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reading, self._read, after, max_bytes, max_items, sources)
+        upto = self.last_seq
+        return await loop.run_in_executor(
+            self._reading, self._read, after, upto, max_bytes, max_items, sources
+        )
 
     def _select(self, after: int, max_bytes: int, max_items: int, sources: Collection[str]) -> Batch:
         rows: list[Row] = []
@@ -241,7 +244,7 @@ class Log:
             last = record.seq
         return Batch(rows, rows[0].seq if rows else after + 1, last)
 
-    def _read(self, after: int, max_bytes: int, max_items: int, sources: Collection[str]) -> Batch:
+    def _read(self, after: int, upto: int, max_bytes: int, max_items: int, sources: Collection[str]) -> Batch:
         rows: list[Row] = []
         last, size, items = after, 0, 0
         found = self._reader.execute("SELECT * FROM requests WHERE seq > ? ORDER BY seq", (after,))
@@ -253,6 +256,8 @@ class Log:
                     break
                 rows += self._load(seq, received_ns, source, count, Place(*place))
             last = seq
+        else:
+            last = max(last, upto)  # a repair leaves a gap in the numbers
         found.close()
         return Batch(rows, rows[0].seq if rows else after + 1, last)
 

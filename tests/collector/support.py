@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.server
 import os
+import random
 import re
 import signal
 import socket
@@ -32,11 +33,19 @@ _CONTENT = {"content-type": "application/x-protobuf"}
 
 
 def free_port() -> int:
-    """A port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on right now, below those the kernel gives to outgoing connections.
+
+    Among those, a sender that keeps connecting to a collector that is down may be given the very port it
+    connects to, and then holds it.
+    """
+    while True:
+        port = random.randrange(12_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def wait_for(check: Callable[[], T], what: str, seconds: float = 60) -> T:
@@ -70,7 +79,7 @@ class Collector:
         path.write_text(yaml.safe_dump(self.config))
         self.process = run_collector("run", "--config", str(path), log=self.folder / "collector.log")
         if wait:
-            wait_for(self.healthy, "the collector is ready", 90)
+            wait_for(self.healthy, "the collector is ready", 180)
         return self
 
     def healthy(self) -> bool:
@@ -91,7 +100,7 @@ class Collector:
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(90)
 
     def url(self, path: str = "/v1/traces") -> str:
         return f"http://127.0.0.1:{self.ports['http']}{path}"
