@@ -375,7 +375,9 @@ def main() -> int:
                 outcome = prove(kind, Path(temp))
             except Exception as error:
                 failed += kind == OURS
-                print(f"{kind:23s} {name:39s} FAILED: {type(error).__name__}: {str(error)[-700:]}", flush=True)
+                print(
+                    f"{kind:23s} {name:39s} FAILED: {type(error).__name__}: {str(error)[-700:]}", flush=True
+                )
                 continue
         print(line(kind, name, outcome), flush=True)
         if kind == OURS and (outcome.lost != outcome.expected_loss or outcome.counted != "equal"):
