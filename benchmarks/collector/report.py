@@ -53,8 +53,8 @@ def table(scenarios: Sequence[Scenario], results: Mapping[tuple[str, str], Seque
             aims.append((f"memory <= {scenario.memory_target:g}", share <= scenario.memory_target))
         told = "; ".join(f"{aim}: {'reached' if met else 'not reached'}" for aim, met in aims) or "none"
         lines.append(
-            f"| {scenario.name} | {speed[0]:,.0f} | {speed[1]:,.0f} | {ratio:.2f} | {told} | {memory[0]:.0f} | "
-            f"{memory[1]:.0f} |"
+            f"| {scenario.name} | {speed[0]:,.0f} | {speed[1]:,.0f} | {ratio:.2f} | {told} "
+            f"| {memory[0]:.0f} | {memory[1]:.0f} |"
         )
     return lines
 
@@ -65,11 +65,12 @@ def write(scenarios: Sequence[Scenario], results: Mapping[tuple[str, str], Seque
     head = [
         "# make bench-collector",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, Debian 12, x86-64, 2 cores, Python {platform.python_version()}; medians of "
-        f"{rounds} interleaved rounds; load average {load}.",
+        f"{datetime.now(UTC):%Y-%m-%d}, Debian 12, x86-64, 2 cores, Python {platform.python_version()};",
+        f"medians of {rounds} interleaved rounds; load average {load}.",
         "",
-        "One pinned core for the collector, the other for sender and sink. Ours writes its log to disk, synced as",
-        "shipped; the official one keeps its queue in memory. CPU time is user and system of the whole process.",
+        "One pinned core for the collector, the other for sender and sink. Ours writes its log to disk,",
+        "synced as shipped; the official one keeps its queue in memory. CPU time is user and system of the",
+        "whole process.",
         "",
     ]
     text = "\n".join([*head, *table(scenarios, results)]) + "\n"
