@@ -7,12 +7,18 @@ brings the instrumentors of the first group; each other one is installed where i
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 CONTRIB: Final = "0.66b1"  # opentelemetry-instrumentation-*
 GENAI: Final = "1.3b0"  # opentelemetry-instrumentation-genai-*
-#: Versions of OpenTelemetry that Taximeter is tested with: SDK, and its instrumentors.
-SDK_RANGE: Final = (">=1.45.1,<1.46", "0.66b1")
+#: Releases of OpenTelemetry that Taximeter is tested with (`make prove-versions`): of the API and SDK
+#: and, which the project releases together, of its instrumentors.
+SDK: Final = ((1, 45, 0), (1, 46, 0))  # from, and below
+INSTRUMENTORS: Final = ("0.66b0", "0.66b1", "0.66b2")
+MODELS: Final = ("1.3b0",)
+#: Pieces without which nothing is measured.
+NEEDED: Final = ("opentelemetry-api", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
 
 
 class Library(NamedTuple):
@@ -93,3 +99,39 @@ BY_NAME: Final = {library.name: library for library in LIBRARIES}
 DRIVERS: Final = frozenset({"psycopg", "psycopg2", "asyncpg"})
 #: SQLAlchemy's name of a driver -> ours, where they differ.
 DIALECTS: Final = {"psycopg_async": "psycopg", "psycopg2cffi": "psycopg2"}
+
+
+def _wanted(package: str) -> str | None:
+    """What of ``package`` Taximeter works with, as pip takes it; ``None``: it does not matter."""
+    if package in NEEDED:
+        lowest, beyond = (".".join(map(str, part)) for part in SDK)
+        return f">={lowest},<{beyond}"
+    if package == "opentelemetry-util-genai" or package in {
+        library.instrumentor for library in LIBRARIES if library.version == GENAI
+    }:
+        return f">={MODELS[0]},<={MODELS[-1]}"
+    if package == "opentelemetry-instrumentation" or package in {
+        library.instrumentor for library in LIBRARIES
+    }:
+        return f">={INSTRUMENTORS[0]},<={INSTRUMENTORS[-1]}"
+    return None
+
+
+def clash(package: str, found: str | None) -> str | None:
+    """What ``package`` should be, where ``found`` (``None``: missing) is not that."""
+    wanted = _wanted(package)
+    if wanted is None or found in {*INSTRUMENTORS, *MODELS}:
+        return None
+    numbers = tuple(int(part) for part in (found or "").split(".")[:3] if part.isdigit())
+    return None if SDK[0] <= numbers < SDK[1] else wanted
+
+
+def clashes(installed: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Each piece of OpenTelemetry that Taximeter does not work with, in a line, and what to type."""
+    for package in [*NEEDED, *sorted(set(installed) - set(NEEDED))]:
+        found = installed.get(package)
+        if wanted := clash(package, found):
+            yield (
+                f"{package} {found or 'is missing'}: Taximeter is tested with {wanted}",
+                f"pip install '{package}{wanted}'",
+            )

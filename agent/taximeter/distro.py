@@ -22,7 +22,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -258,7 +260,7 @@ def _start() -> None:
         return
     _started = True
     settings.apply_defaults()
-    problems = sanity.repair()
+    problems = [*sanity.repair(), *_clashes()]
     _log_to_stderr()
     for problem in problems:
         guard.note("settings", problem)
@@ -268,6 +270,15 @@ def _start() -> None:
         sys.version.split()[0],
         " ".join(f"{name}={value}" for name, value in settings.effective()),
     )
+
+
+def _clashes() -> list[str]:
+    """A line for each piece of OpenTelemetry's base that Taximeter does not work with."""
+    installed = {}
+    for package in (*coverage.NEEDED, "opentelemetry-instrumentation", "opentelemetry-util-genai"):
+        with suppress(PackageNotFoundError):
+            installed[package] = version(package)
+    return [f"{line}. {remedy}" for line, remedy in coverage.clashes(installed)]
 
 
 def _log_to_stderr() -> None:

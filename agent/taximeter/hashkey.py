@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import stat
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -24,12 +25,18 @@ MIN_LENGTH: Final = 16
 _FILE: Final = "hash.key"
 
 
-def state_directory() -> Path:
+def state_directory(environ: Mapping[str, str] | None = None) -> Path:
     """``TAXIMETER_STATE_DIR``, else the user's state directory."""
-    if given := os.environ.get("TAXIMETER_STATE_DIR"):
+    environ = os.environ if environ is None else environ
+    if given := environ.get("TAXIMETER_STATE_DIR"):
         return Path(given)
-    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    base = environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(base).expanduser() / "taximeter"
+
+
+def key_file(environ: Mapping[str, str] | None = None) -> Path:
+    """Where a key that was made is kept."""
+    return state_directory(environ) / _FILE
 
 
 @cache
@@ -39,7 +46,7 @@ def hasher() -> Hasher:
     if source == "process":
         guard.note(
             "hashkey",
-            f"No key for hashes: {VARIABLE} is not set and {state_directory() / _FILE} cannot be used. "
+            f"No key for hashes: {VARIABLE} is not set and {key_file()} cannot be used. "
             "A key of this process alone is in force: duplicates across processes and restarts are not seen.",
         )
     return Hasher(key)
@@ -57,7 +64,7 @@ def find() -> tuple[bytes, str]:
             'python -c "import secrets; print(secrets.token_hex(32))"',
         )
     try:
-        return _from_file(state_directory() / _FILE), "file"
+        return _from_file(key_file()), "file"
     except (OSError, RuntimeError, ValueError):  # RuntimeError: no home directory
         return secrets.token_bytes(32), "process"
 

@@ -18,7 +18,8 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from importlib.metadata import Distribution, PackageNotFoundError, distributions, entry_points, version
 from urllib.parse import urlsplit
 
-from taximeter import coverage, genai, pricing, settings
+from taximeter import coverage, genai, hashkey, pricing, settings
+from taximeter.hashing import Hasher
 
 OK, NOTE, WARNING, ERROR = "ok", "note", "warning", "error"
 _MARKS = {OK: "ok  ", NOTE: "-   ", WARNING: "WARN", ERROR: "FAIL"}
@@ -94,30 +95,12 @@ def versions(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Python, OpenTelemetry, and whether its pieces are of one release."""
     area = "versions"
     yield Finding(area, OK, f"taximeter {_version('taximeter')}, Python {platform.python_version()}")
-    sdk, instrumentors = coverage.SDK_RANGE
-    from packaging.specifiers import SpecifierSet
-
-    for package in ("opentelemetry-api", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"):
-        found = _version(package)
-        if found is not None and found in SpecifierSet(sdk):
-            yield Finding(area, OK, f"{package} {found}")
-        else:
-            yield Finding(
-                *(area, ERROR, f"{package} {found or 'is missing'}: Taximeter is tested with {sdk}"),
-                f"pip install '{package}{sdk}'",
-            )
-    for name, found in sorted(_instrumentors().items()):
-        wanted = coverage.GENAI if "-genai" in name else instrumentors
-        if found == wanted or not _official(name):
-            continue
-        yield Finding(
-            *(
-                area,
-                ERROR,
-                f"{name} {found}: each OpenTelemetry release pins its pieces; here they are {wanted}",
-            ),
-            f"pip install '{name}=={wanted}'",
-        )
+    installed = _opentelemetry()
+    for package in coverage.NEEDED:
+        if not coverage.clash(package, installed.get(package)):
+            yield Finding(area, OK, f"{package} {installed[package]}")
+    for line, remedy in coverage.clashes(installed):
+        yield Finding(area, ERROR, line, remedy)
 
 
 def launcher(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -306,7 +289,39 @@ def prices(environ: Mapping[str, str]) -> Iterator[Finding]:
             )
 
 
-CHECKS: tuple[Check, ...] = (versions, launcher, libraries, prices, export, collector)
+def hash_key(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Where the key of the hashes comes from, and whether replicas would share it. Makes none."""
+    area = "evidence"
+    make = f"export {hashkey.VARIABLE}=\"$(python -c 'import secrets; print(secrets.token_hex(32))')\""
+    given = environ.get(hashkey.VARIABLE, "").strip()
+    if len(given) >= hashkey.MIN_LENGTH:
+        yield Finding(area, OK, f"hashes by the key of {hashkey.VARIABLE} (id {Hasher(given.encode()).id})")
+        return
+    if given:
+        yield Finding(
+            area,
+            ERROR,
+            f"{hashkey.VARIABLE} has {len(given)} characters, fewer than {hashkey.MIN_LENGTH}: "
+            "it is not used",
+            make,
+        )
+    path = hashkey.key_file(environ)
+    alone = "replicas that make their own find no duplicates among each other: give all the same"
+    if path.exists():
+        yield Finding(area, NOTE, f"hashes by the key of {path}, made on this machine; {alone}", make)
+    elif os.access(next(folder for folder in path.parents if folder.exists()), os.W_OK):
+        yield Finding(area, NOTE, f"a key of hashes will be made in {path}; {alone}", make)
+    else:
+        yield Finding(
+            area,
+            WARNING,
+            f"no key of hashes: {hashkey.VARIABLE} is not set and {path} cannot be written. Every process "
+            "makes its own; duplicates are seen within one process only",
+            make,
+        )
+
+
+CHECKS: tuple[Check, ...] = (versions, launcher, libraries, prices, export, hash_key, collector)
 
 
 def _version(package: str) -> str | None:
@@ -323,15 +338,11 @@ def _distribution(package: str) -> Distribution | None:
         return None
 
 
-def _instrumentors() -> dict[str, str]:
-    return {
-        name: found.version
-        for found in distributions()
-        if (name := found.metadata["Name"]).startswith("opentelemetry-instrumentation")
-    }
-
-
-def _official(name: str) -> bool:
-    return name == "opentelemetry-instrumentation" or any(
-        name == library.instrumentor for library in coverage.LIBRARIES
-    )
+def _opentelemetry() -> dict[str, str]:
+    """OpenTelemetry's packages and their versions, those that an import would find."""
+    found: dict[str, str] = {}
+    for each in distributions():
+        name = each.metadata["Name"].lower().replace("_", "-")
+        if name.startswith("opentelemetry-"):
+            found.setdefault(name, each.version)
+    return found

@@ -36,7 +36,7 @@ async def _run(options: argparse.Namespace, plan: list[Planned]) -> int:
     sender = Sender(options.url, options.guests, trace=not options.no_traceparent)
     try:
         with options.log.open("w", encoding="utf-8") as log:
-            tally = await play(plan, sender, log, stop)
+            tally = await play(plan, sender, log, stop, options.prefix)
     except OSError as error:
         print(f"cannot write the log {options.log}: {error.strerror}; name a file in an existing folder "
               "with --log", file=sys.stderr)  # fmt: skip
@@ -56,6 +56,9 @@ def main() -> int:
     parser.add_argument("--rate", type=_positive, default=20.0, help="mean requests per second of all guests")
     parser.add_argument("--requests", type=_count, help="exactly so many requests, however long it takes")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument(
+        "--prefix", default="g", help="of the requests' ids; another for every run of one ledger"
+    )
     parser.add_argument("--no-traceparent", action="store_true", help="send no W3C trace context")
     options = parser.parse_args()
     plan = make_plan(

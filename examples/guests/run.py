@@ -46,8 +46,10 @@ class Tally:
         return {"requests": self.requests, "errors": sum(self.errors.values()), "by_route": by_route}
 
 
-async def play(plan: Sequence[Planned], sender: Sender, log: TextIO, stop: asyncio.Event) -> Tally:
-    """Send every planned request at its time; each guest one after the other.
+async def play(
+    plan: Sequence[Planned], sender: Sender, log: TextIO, stop: asyncio.Event, prefix: str = "g"
+) -> Tally:
+    """Send every planned request at its time; each guest one after the other. ``prefix`` begins their ids.
 
     When ``stop`` is set no new request begins; those in flight are read to their end, always.
     """
@@ -62,7 +64,7 @@ async def play(plan: Sequence[Planned], sender: Sender, log: TextIO, stop: async
             wait_s = start + planned.at_s - time.monotonic()
             if stop.is_set() or (wait_s > 0 and await _stopped_within(stop, wait_s)):
                 return
-            seen = await sender.send(planned.request, f"g{number}-{count}")
+            seen = await sender.send(planned.request, f"{prefix}{number}-{count}")
             log.write(json.dumps(seen.as_dict(), separators=(",", ":")) + "\n")
             log.flush()
             tally.add(seen)

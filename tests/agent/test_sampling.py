@@ -59,7 +59,7 @@ PREFORK = (
 )
 
 
-@pytest.mark.parametrize(("rate", "server"), [("1", PREFORK), ("0.1", PREFORK), ("0.1", ())])
+@pytest.mark.parametrize(("rate", "server"), [("1", PREFORK), ("0.01", PREFORK), ("0.1", ())])
 def test_tenants_and_routes_equal_the_ledger_in_every_worker(
     start: Start, database: str, rate: str, server: tuple[str, ...]
 ) -> None:

@@ -80,14 +80,62 @@ def test_a_clash_is_one_clear_line(tmp_path: Path) -> None:
     ]
 
 
+CLASH = "opentelemetry-sdk 1.30.0: Taximeter is tested with >=1.45.0,<1.46.0"
+
+
 def test_pieces_of_two_opentelemetry_releases_are_one_clear_line(tmp_path: Path) -> None:
     package(tmp_path, "opentelemetry_sdk", "1.30.0")
     done = run("--offline", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert lines(done.stdout, "FAIL") == [
-        f"  FAIL opentelemetry-sdk 1.30.0: Taximeter is tested with {coverage.SDK_RANGE[0]}"
-    ]
-    assert f"-> pip install 'opentelemetry-sdk{coverage.SDK_RANGE[0]}'" in done.stdout
+    assert lines(done.stdout, "FAIL") == [f"  FAIL {CLASH}"]
+    assert "-> pip install 'opentelemetry-sdk>=1.45.0,<1.46.0'" in done.stdout
+
+
+def test_a_service_says_the_same_at_its_start_and_starts(tmp_path: Path) -> None:
+    package(tmp_path, "opentelemetry_sdk", "1.30.0")
+    launcher = str(Path(sys.executable).with_name("opentelemetry-instrument"))
+    done = subprocess.run(
+        [launcher, sys.executable, "-c", "print('served')"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "OTEL_SDK_DISABLED": "true", "TAXIMETER_STRICT": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert "served" in done.stdout
+    told = [line for line in done.stderr.splitlines() if "opentelemetry-sdk" in line]
+    assert len(set(told)) == 1
+    assert told[0] == f"WARNING taximeter: {CLASH}. pip install 'opentelemetry-sdk>=1.45.0,<1.46.0'"
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "wanted"),
+    [
+        ("opentelemetry-sdk", "1.45.2", None),
+        ("opentelemetry-sdk", "1.46.0", ">=1.45.0,<1.46.0"),
+        ("opentelemetry-instrumentation-flask", "0.66b0", None),
+        ("opentelemetry-instrumentation-flask", "0.65b0", ">=0.66b0,<=0.66b2"),
+        ("opentelemetry-instrumentation-genai-openai", "1.2b0", ">=1.3b0,<=1.3b0"),
+        ("opentelemetry-instrumentation-somebody", "0.1", None),
+    ],
+)
+def test_what_fits(name: str, version: str, wanted: str | None) -> None:
+    assert coverage.clash(name, version) == wanted
+
+
+def test_where_the_key_of_hashes_comes_from(tmp_path: Path) -> None:
+    [(level, text)] = says({"TAXIMETER_HASH_KEY": "a key for all our replicas"}, doctor.hash_key)
+    assert level == "ok"
+    assert "a key for all" not in text
+    state = {"TAXIMETER_STATE_DIR": str(tmp_path / "state")}
+    [(level, text)] = says(state, doctor.hash_key)
+    assert (level, "will be made" in text, (tmp_path / "state").exists()) == ("note", True, False)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "hash.key").write_text("0" * 64)
+    [(level, text)] = says(state, doctor.hash_key)
+    assert (level, "made on this machine; replicas" in text) == ("note", True)
+    found = says({"TAXIMETER_HASH_KEY": "short"} | state, doctor.hash_key)
+    assert found[0] == ("error", "TAXIMETER_HASH_KEY has 5 characters, fewer than 16: it is not used")
 
 
 def test_what_to_install_is_one_command(monkeypatch: pytest.MonkeyPatch) -> None:

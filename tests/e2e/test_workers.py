@@ -41,7 +41,7 @@ def test_the_books_of_four_workers_balance() -> None:
         stack.supervisor.stop("service")
         for name in ("uvicorn", "gunicorn --preload"):
             serve(stack, name)
-            stack.start_guests(duration=3, rate=25, guests=40)
+            stack.start_guests(duration=3, rate=25, guests=40, extra=["--prefix", name[0]])
             assert stack.supervisor.processes["guests"].popen.wait(400) == 0
             log = stack.supervisor.processes["service"]
             assert stack.supervisor.stop("service") in {0, -15}, (name, log.tail())
