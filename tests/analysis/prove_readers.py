@@ -28,7 +28,7 @@ from taximeter_analysis import Filters, Report
 from taximeter_analysis.model import Quantiles
 from taximeter_analysis.readers.opened import report_from
 from taximeter_cli.supervise import Spec, Supervisor, free_port, http_healthy, port_open
-from tests.analysis import raw
+from tests.analysis import leaves, raw
 from tests.analysis.recording import RUN, framed
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
@@ -72,14 +72,11 @@ def program(variable: str, *names: str) -> str | None:
 
 def differences(ours: Report, theirs: Report) -> tuple[int, list[str]]:
     """Leaves compared, and those that differ; about the run only."""
-    from tests.analysis.test_raw import differences as leaf_by_leaf
-    from tests.analysis.test_raw import leaves
-
     one, two = ours.to_dict(), theirs.to_dict()
     for data in (one, two):
         data["window"] |= {"since": None, "until": None}
         data["ranked"] = [{**item, "first": 0} for item in data["ranked"]]
-    return len(dict(leaves(two))), leaf_by_leaf(one, two)
+    return len(dict(leaves.leaves(two))), leaves.differences(one, two)
 
 
 @contextmanager

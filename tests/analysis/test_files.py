@@ -19,6 +19,7 @@ from taximeter_analysis.readers import place
 from taximeter_analysis.readers.opened import report_from
 from taximeter_cli.main import main
 from tests.analysis import raw
+from tests.analysis.leaves import differences
 from tests.analysis.recording import RUN, framed
 
 MESSAGES = list(raw.messages(RUN / "traces.otlp.gz"))[:2]
@@ -82,7 +83,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_every_form_gives_the_same_report(form: str, expected: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "traces"
     path.write_bytes(FORMS[form](MESSAGES))
-    assert told(path) == expected
+    assert differences(told(path), expected) == []
     assert expected["totals"]["requests"] > 5
 
 
@@ -95,14 +96,14 @@ def test_several_files_of_which_one_is_being_written(expected: dict[str, Any], t
         "1 last message(s) were cut off: they are still being written",
         *expected["notes"],
     ]
-    assert found["totals"] == expected["totals"]
-    assert told(tmp_path)["totals"] == expected["totals"]  # a directory: all of its files
+    assert differences(found["totals"], expected["totals"]) == []
+    assert differences(told(tmp_path)["totals"], expected["totals"]) == []  # a directory: all of its files
 
 
 def test_spans_sent_twice_count_once(expected: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "twice"
     path.write_bytes(framed(MESSAGES + MESSAGES))
-    assert told(path)["totals"] == expected["totals"]
+    assert differences(told(path)["totals"], expected["totals"]) == []
 
 
 def test_the_window_and_the_filters_hold(expected: dict[str, Any], tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_the_window_and_the_filters_hold(expected: dict[str, Any], tmp_path: Pat
     both = sum(half["totals"]["requests"] for half in halves)
     assert both == expected["totals"]["requests"]
     tenant = expected["tenants"][0]["tenant"]
-    assert told(path, tenant=tenant)["totals"] == expected["tenants"][0]["usage"]
+    assert differences(told(path, tenant=tenant)["totals"], expected["tenants"][0]["usage"]) == []
     with pytest.raises(NothingToReport, match=r"traces.json: nothing found \(service 'other'\)"):
         told(path, service="other")
 

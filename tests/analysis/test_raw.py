@@ -10,7 +10,6 @@ import ast
 import gzip
 import json
 import math
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,8 @@ import pytest
 from taximeter_analysis import Report
 from taximeter_analysis.readers.opened import report_from
 from tests.analysis import raw
+from tests.analysis.leaves import ASIDE, differences, leaves
 from tests.analysis.recording import RUN
-
-#: Leaves of the report that are about the report, not about the run; texts; and what only a comparison reads.
-ASIDE = {
-    "schema_version", "generated_at", "store", "service_filter", "tenant_filter", "version_filter",
-    "notes", "quantile_method", "projection", "first", "step", "values",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -37,34 +31,6 @@ def spans() -> list[raw.Span]:
 @pytest.fixture(scope="module")
 def told() -> Report:
     return report_from(f"file:{RUN / 'traces.otlp.gz'}", now=1_800_000_000.0)
-
-
-def leaves(value: Any, where: str = "$") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if name not in ASIDE or where == "$.window":
-                yield from leaves(inner, f"{where}.{name}")
-    elif isinstance(value, list | tuple):
-        yield f"{where}.length", len(value)
-        for index, inner in enumerate(value):
-            yield from leaves(inner, f"{where}[{index}]")
-    else:
-        yield where, value
-
-
-def differences(ours: Any, theirs: Any) -> list[str]:
-    """Leaves that differ: counts and texts exactly, seconds and money beyond 1e-12 of the value."""
-    left, right = dict(leaves(ours)), dict(leaves(theirs))
-    found = [f"{name} is only on one side" for name in left.keys() ^ right.keys()]
-    for name in left.keys() & right.keys():
-        one, two = left[name], right[name]
-        if isinstance(one, float) and isinstance(two, float | int):
-            same = math.isclose(one, two, rel_tol=1e-12, abs_tol=1e-12)
-        else:
-            same = type(one) is type(two) and one == two
-        if not same:
-            found.append(f"{name}: report {one!r}, raw {two!r}")
-    return sorted(found)
 
 
 def test_the_oracle_knows_nothing_of_taximeter() -> None:
