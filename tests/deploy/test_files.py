@@ -1,8 +1,8 @@
 """Every file of ``deploy/``, judged by the tool that reads it, as far as the tool is here.
 
-promtool, the collector's own `validate`, systemd-analyze, kubectl's kustomize with the published schemas of
-Kubernetes, and Docker Compose. A tool that is not installed skips its test and says so; what can be said
-of a file without its tool is tested always.
+promtool, `validate` of our collector and of the official one, systemd-analyze, kubectl's kustomize with the
+published schemas of Kubernetes, and Docker Compose or its loader. A tool that is not installed skips its
+test and says so; what can be said of a file without its tool is tested always.
 """
 
 from __future__ import annotations
@@ -65,6 +65,92 @@ def test_collector_accepts_its_configuration() -> None:
     assert main(["collector", "validate", "--config", str(DEPLOY / "config" / "collector.yaml")]) == 0
 
 
+def official(name: str, *others: str, variable: str = "") -> str:
+    """A program of `make official-tools`, or one that is installed; skips, or fails where CI demands it."""
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "taximeter" / name
+    found = os.environ.get(variable) or (str(kept) if kept.is_file() else None)
+    found = found or next(filter(None, map(shutil.which, (name, *others))), None)
+    if found is None:
+        reason = f"no `{name}`: make official-tools"
+        if os.environ.get("TAXIMETER_REQUIRE_OFFICIAL") == "1":
+            pytest.fail(f"{reason}; TAXIMETER_REQUIRE_OFFICIAL=1 demands it")
+        pytest.skip(reason)
+    return found
+
+
+COLLECTOR_FILES = sorted(
+    path
+    for path in ROOT.rglob("*.y*ml")
+    if not any(part.startswith(".") or part == "node_modules" for part in path.relative_to(ROOT).parts)
+    and re.search(r"^receivers:.*\n(.*\n)*service:", path.read_text(), re.MULTILINE)
+    and "alertmanager" not in path.name
+)
+
+
+def test_every_collector_file_is_found() -> None:
+    names = {str(path.relative_to(ROOT)) for path in COLLECTOR_FILES}
+    assert names >= {
+        "collector/taximeter_collector/default.yaml",
+        "deploy/config/collector.yaml",
+        "deploy/kubernetes/config/gateway.yaml",
+        "deploy/kubernetes/config/sampling.yaml",
+        "examples/demo/collector.yaml",
+    }
+
+
+@pytest.mark.parametrize("path", COLLECTOR_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_official_collector_accepts_the_file(path: Path, tmp_path: Path) -> None:
+    """As it stands; what only Taximeter has is taken out first, and nothing else."""
+    binary = official("otelcol", "otelcol-contrib", variable="TAXIMETER_OTELCOL")
+    text = path.read_text()
+    config = tmp_path / "collector.yaml"
+    config.write_text(yaml.safe_dump(without_own_parts(yaml.safe_load(text))))
+    variables = {
+        name: "4317" if name.endswith("PORT") else "localhost:4317" if "ENDPOINT" in name else str(tmp_path)
+        for name in re.findall(r"\$\{env:(\w+)", text)
+    }
+    run(binary, "validate", f"--config={config}", **{**variables, "REMOTE_WRITE_URL": "http://localhost/x"})
+
+
+def test_the_official_collector_refuses_a_typing_error(tmp_path: Path) -> None:
+    binary = official("otelcol", "otelcol-contrib", variable="TAXIMETER_OTELCOL")
+    text = (DEPLOY / "kubernetes" / "config" / "sampling.yaml").read_text()
+    config = tmp_path / "collector.yaml"
+    config.write_text(text.replace("decision_wait:", "decision_weight:"))
+    argv = [binary, "validate", f"--config={config}"]
+    environment = {**os.environ, "TEMPO_ENDPOINT": "localhost:4317"}
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    assert done.returncode != 0
+    assert "decision_weight" in done.stderr
+
+
+OWN_PARTS = {"span_store", "pricing", "request_account", "request_metrics"}
+OWN_KEYS = {"max_size_mib", "start_at_zero", "dry_run"}
+
+
+def without_own_parts(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without Taximeter's own components and keys, and without pipelines left empty."""
+
+    def official_only(value: Any) -> Any:
+        if isinstance(value, dict):
+            kept = {
+                k: official_only(v)
+                for k, v in value.items()
+                if str(k).split("/")[0] not in OWN_PARTS | OWN_KEYS
+            }
+            return kept or None
+        if isinstance(value, list):
+            return [official_only(one) for one in value if str(one).split("/")[0] not in OWN_PARTS]
+        return value
+
+    made: dict[str, Any] = official_only(config)
+    pipelines = made["service"]["pipelines"]
+    for name in [name for name, parts in pipelines.items() if not parts["exporters"]]:
+        pipelines[name]["exporters"] = ["debug"]
+        made["exporters"] = {**(made["exporters"] or {}), "debug": None}
+    return made
+
+
 def test_promtool_accepts_the_configuration(tmp_path: Path) -> None:
     promtool = tool("promtool")
     text = (DEPLOY / "config" / "prometheus.yml").read_text()
@@ -120,13 +206,14 @@ def test_containers_have_limits_probes_and_no_rights() -> None:
 
 
 def test_compose_accepts_the_file() -> None:
+    """By Docker Compose where it is, else by its own loader."""
     argv = ["docker", "compose", "version"]
     plugin = shutil.which("docker") and not subprocess.run(argv, capture_output=True, check=False).returncode
-    argv = argv[:2] if plugin else [tool("docker-compose")]
-    said = run(
-        *argv, "-f", str(DEPLOY / "compose.yaml"), "--profile", "example", "config",
-        GRAFANA_ADMIN_PASSWORD="x",
-    )  # fmt: skip
+    variables = {"GRAFANA_ADMIN_PASSWORD": "x", "COMPOSE_PROFILES": "example"}
+    if plugin:
+        said = run("docker", "compose", "-f", str(DEPLOY / "compose.yaml"), "config", **variables)
+    else:
+        said = run(official("compose-spec"), str(DEPLOY / "compose.yaml"), **variables)
     assert yaml.safe_load(said)["services"].keys() == compose()["services"].keys()
 
 

@@ -203,7 +203,7 @@ def collector(a: Addresses, *, data: str, tempo: bool) -> str:
             "exporters": exporters,
             "extensions": {
                 "health_check": {"endpoint": a.health.listen},
-                "file_storage": {"directory": f"{data}/log"},
+                "file_storage": {"directory": f"{data}/log", "create_directory": True},
             },
             "service": {
                 "extensions": ["health_check", "file_storage"],
