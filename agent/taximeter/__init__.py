@@ -32,7 +32,7 @@ def attribute(key: str, value: object) -> None:
     """Say who or what the running request is for.
 
     ``key`` is ``"tenant"``, ``"feature"``, ``"segment"`` (of users) or ``"flags"`` (names of what is
-    switched on, comma-separated; sorted here). Values are cut to 128 characters, and beyond
+    switched on, comma-separated; sorted here, 512 characters). Other values are cut to 128, and beyond
     ``TAXIMETER_LABEL_LIMIT`` distinct ones a tenant, feature or segment becomes ``other``. Outside a
     request nothing happens. Raises :class:`ValueError` on another key: that is a typing error.
     """
@@ -45,7 +45,7 @@ def attribute(key: str, value: object) -> None:
 
     if key == "flags":
         names = sorted({name.strip() for name in str(value).split(",")} - {""})
-        account.flags = ",".join(names)[: labels.MAX_LENGTH]
+        account.flags = ",".join(names)[: 4 * labels.MAX_LENGTH]
         return
     instruments = meters.get()
     if instruments is not None:

@@ -209,8 +209,9 @@ def running_stack(
     latency_scale: float = 0.5,
     seed: int = 7,
     directory: Path | None = None,
+    start_service: bool = True,
 ) -> Iterator[Stack]:
-    """Start everything but the guests; stop it and remove its directory at the end."""
+    """Start everything but the guests (and the service, if so told); remove it all at the end."""
     with contextlib.ExitStack() as stack_of_things:
         place = directory or stack_of_things.enter_context(run_directory())
         supervisor = stack_of_things.enter_context(Supervisor(place / "logs"))
@@ -232,6 +233,7 @@ def running_stack(
         progress("starting the collector")
         stack.start_collector()
         stack.reset_ledgers()
-        progress("starting the service under opentelemetry-instrument")
-        stack.start_service(service_env)
+        if start_service:
+            progress("starting the service under opentelemetry-instrument")
+            stack.start_service(service_env)
         yield stack

@@ -3,7 +3,8 @@
 FastAPI, psycopg 3 with a pool, pgvector behind ``match_*`` functions, the OpenAI and Anthropic
 SDKs, and a slow third-party booking service. Every hotel is a tenant.
 
-Its weaknesses are there on purpose, after the plan of a real service of this shape:
+Its weaknesses are there on purpose, after the plan of a real service of this shape. Each has a flag that
+removes it while the service runs (``fix.*`` in flags.py, switched at ``POST /admin/flags``):
 
 1.  N+1: the reservations list asks for each reservation's guest and room, one by one
     (``fix.batch_reservations`` joins them).

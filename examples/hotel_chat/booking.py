@@ -34,7 +34,14 @@ async def quote(
 ) -> dict[str, Any]:
     """MotoPress's price of a stay."""
     params: dict[str, str | int] = {"hotel": hotel["slug"], "room": room, "nights": nights}
-    return await _answer(services.booking.get("/v1/quote", params=params))
+
+    async def ask() -> dict[str, Any]:
+        return await _answer(services.booking.get("/v1/quote", params=params))
+
+    if not services.flags["fix.quote_cache"]:
+        return await ask()
+    found: dict[str, Any] = await services.quotes.get(f"{hotel['slug']} {room} {nights}", ask)
+    return found
 
 
 @router.post("/sync")

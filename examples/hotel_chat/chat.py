@@ -15,11 +15,14 @@ from pydantic import BaseModel, Field
 from .prompts import house_rules
 from .retrieval import Context, gather_context, remember
 from .services import Row, Services
+from .spelling import normalised
 from .tenancy import Hotel, Shared
 
 router = APIRouter(prefix="/hotels/{hotel}")
 
 CHAT_MODEL = "gpt-4o"  # for everything (weakness 8)
+SIMPLE_MODEL = "gpt-4o-mini"  # with fix.routing, for what the FAQ answers
+SIMPLE_FROM = 0.8  # cosine of the question with the nearest FAQ
 VIP_MODEL = "claude-sonnet-4-6"
 SUMMARY_MODEL = "claude-haiku-4-5"
 MAX_TOKENS = 400
@@ -38,9 +41,8 @@ class Question(BaseModel):
 def _openai_messages(
     services: Services, hotel: Row, context: Context, message: str
 ) -> list[ChatCompletionMessageParam]:
-    rules = house_rules(hotel["name"], hotel["city"])
     messages: list[ChatCompletionMessageParam] = [
-        {"role": "system", "content": rules * (10 if services.flags["fault.long_prompts"] else 1)},
+        {"role": "system", "content": house_rules(services.flags, hotel["name"], hotel["city"])},
         {"role": "system", "content": context.as_text()},
     ]
     for row in context.history:
@@ -51,19 +53,40 @@ def _openai_messages(
     return [*messages, {"role": "user", "content": message}]
 
 
+def _model(services: Services, context: Context) -> str:
+    """The model for a question; ``fix.routing`` sends the simple ones to a cheaper one."""
+    simple = bool(context.faq) and context.faq[0]["similarity"] >= SIMPLE_FROM
+    return SIMPLE_MODEL if services.flags["fix.routing"] and simple else CHAT_MODEL
+
+
 @router.post("/chat")
-async def chat(services: Shared, hotel: Hotel, question: Question) -> dict[str, Any]:
-    """Answer a guest, all at once (weakness 9)."""
+async def chat(services: Shared, hotel: Hotel, question: Question) -> Any:
+    """Answer a guest, all at once (weakness 9), or as ``/chat/stream`` does with ``fix.stream_chat``."""
+    if services.flags["fix.stream_chat"]:
+        return await chat_stream(services, hotel, question.model_copy(update={"tier": "standard"}))
     context = await gather_context(services, hotel, question.conversation, question.message)
-    completion = await services.openai.chat.completions.create(
-        model=CHAT_MODEL,
-        messages=_openai_messages(services, hotel, context, question.message),
-        max_tokens=MAX_TOKENS,
-    )
-    answer = completion.choices[0].message.content or ""
+
+    async def ask() -> str:
+        return await _complete(services, hotel, context, question.message)
+
+    if services.flags["fix.answer_cache"] and not context.history:
+        key = f"{hotel['slug']} {normalised(question.message)}"
+        answer = await services.answers.get(key, ask)
+    else:
+        answer = await ask()
     await remember(services, question.conversation, "user", question.message)
     await remember(services, question.conversation, "assistant", answer)
     return {"conversation": question.conversation, "answer": answer}
+
+
+async def _complete(services: Services, hotel: Row, context: Context, message: str) -> str:
+    for _ in range(2 if services.flags["fault.ask_twice"] else 1):
+        completion = await services.openai.chat.completions.create(
+            model=_model(services, context),
+            messages=_openai_messages(services, hotel, context, message),
+            max_tokens=MAX_TOKENS,
+        )
+    return completion.choices[0].message.content or ""
 
 
 @router.post("/chat/stream")
@@ -86,7 +109,7 @@ async def chat_stream(services: Shared, hotel: Hotel, question: Question) -> Str
 
 async def _gpt(services: Services, hotel: Row, context: Context, message: str) -> AsyncIterator[str]:
     stream = await services.openai.chat.completions.create(
-        model=CHAT_MODEL,
+        model=_model(services, context),
         messages=_openai_messages(services, hotel, context, message),
         max_tokens=MAX_TOKENS,
         stream=True,
@@ -101,7 +124,7 @@ async def _claude(services: Services, hotel: Row, context: Context, message: str
     system: list[TextBlockParam] = [
         {
             "type": "text",
-            "text": house_rules(hotel["name"], hotel["city"]),
+            "text": house_rules(services.flags, hotel["name"], hotel["city"]),
             "cache_control": {"type": "ephemeral"},
         },
         {"type": "text", "text": context.as_text()},

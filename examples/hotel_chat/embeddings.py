@@ -13,9 +13,11 @@ from openai import AsyncOpenAI
 import taximeter
 
 from .flags import Flags
+from .spelling import normalised
 
 MODEL = "text-embedding-3-small"
 CACHE_ENTRIES = 100
+FIXED_ENTRIES = 500
 
 
 def as_vector(embedding: list[float]) -> str:
@@ -33,14 +35,16 @@ class Embedder:
         self._cache: OrderedDict[str, str] = OrderedDict()
 
     async def embed(self, text: str) -> str:
-        cached = None if self._flags["fault.cold_cache"] else self._cache.get(text)
+        key = normalised(text) if self._flags["fix.embedding_cache"] else text
+        cached = None if self._flags["fault.cold_cache"] else self._cache.get(key)
         taximeter.record_cache("embedding", hit=cached is not None, key=text)
         if cached is not None:
-            self._cache.move_to_end(text)
+            self._cache.move_to_end(key)
             return cached
         answer = await self._client.embeddings.create(model=MODEL, input=text)
         vector = as_vector(answer.data[0].embedding)
-        self._cache[text] = vector
-        while len(self._cache) > self._capacity:
+        self._cache[key] = vector
+        capacity = FIXED_ENTRIES if self._flags["fix.embedding_cache"] else self._capacity
+        while len(self._cache) > capacity:
             self._cache.popitem(last=False)
         return vector

@@ -16,9 +16,11 @@ MATCH_FAQ = "SELECT question, answer, similarity FROM match_faq(%s::vector, %s, 
 
 @router.get("/faq")
 async def list_faq(services: Shared, hotel: Hotel) -> list[Row]:
-    return await services.rows(
-        "SELECT question, answer FROM faq WHERE hotel_id = %s ORDER BY id", hotel["id"]
+    statement = "SELECT question, answer FROM faq WHERE hotel_id = %s ORDER BY id"
+    found: list[Row] = await services.page(
+        "faq", hotel["slug"], lambda: services.rows(statement, hotel["id"])
     )
+    return found
 
 
 @router.get("/faq/search")

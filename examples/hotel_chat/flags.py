@@ -5,12 +5,26 @@ A flag exists by standing in ``FLAGS``; switching an unknown one is an error tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 FLAGS: Mapping[str, str] = {
     "fix.batch_reservations": "the reservations list joins guests and rooms: 2 statements, not 2 + 2 per row",
+    "fix.hotel_cache": "the hotel's row is remembered for two minutes, not read with every request",
+    "fix.route_cache": "hotels, policies, FAQ and rooms are remembered, and renewed behind the guest's back",
+    "fix.embedding_cache": "500 vectors by normalised question, not 100 by the raw text",
+    "fix.parallel": "what does not need another's answer is asked at the same time",
+    "fix.indexes": "tells that the indexes stand (`python -m examples.hotel_chat.migrations`)",
+    "fix.stream_chat": "the main chat route streams, as /chat/stream does",
+    "fix.prompt_order": "the hotel's name stands behind the house rules: hotels share a cached prefix",
+    "fix.short_prompt": "the house rules in half as many words",
+    "fix.routing": "a question that the FAQ answers goes to gpt-4o-mini",
+    "fix.answer_cache": "a conversation's first question that a guest of the hotel asked before: its answer",
+    "fix.quote_cache": "MotoPress's quotes are remembered, and renewed behind the guest's back",
+    "fix.stats_query": "the statistics ask once for three numbers",
     "fault.n_plus_one_rooms": "the rooms list asks for each room's rate by itself: 2 + 1 per room, not 2",
     "fault.long_prompts": "a chat sends the house rules ten times over, for several times the money",
+    "fault.small_pool": "one database connection for all requests, not ten",
+    "fault.ask_twice": "a chat asks the model twice and throws the first answer away",
     "fault.cold_cache": "the embedding cache is never asked: every question is embedded again",
     "fault.errors": "one request in four about a hotel asks for a column that does not exist: status 500",
 }
@@ -21,10 +35,11 @@ class UnknownFlag(LookupError):
 
 
 class Flags:
-    """The state of every flag in this process."""
+    """The state of every flag in this process; ``on`` at first (``UnknownFlag``)."""
 
-    def __init__(self) -> None:
+    def __init__(self, on: Iterable[str] = ()) -> None:
         self._on: set[str] = set()
+        self.switch(dict.fromkeys(on, True))
 
     def __getitem__(self, name: str) -> bool:
         """Whether a declared flag is on. Raises ``UnknownFlag``."""

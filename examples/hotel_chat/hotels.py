@@ -20,23 +20,31 @@ async def health() -> dict[str, str]:
 
 @router.get("/hotels")
 async def list_hotels(services: Shared) -> list[Row]:
-    return await services.rows("SELECT slug, name, city, stars FROM hotels ORDER BY slug")
+    statement = "SELECT slug, name, city, stars FROM hotels ORDER BY slug"
+    found: list[Row] = await services.page("hotels", "", lambda: services.rows(statement))
+    return found
 
 
 @router.get("/hotels/{hotel}")
 async def information(services: Shared, hotel: Hotel) -> dict[str, Any]:
     """The hotel's page; three questions in a row (weakness 4), never cached (weakness 10)."""
-    rooms = await services.row(
-        "SELECT count(*) AS rooms, min(base_price) AS from_price FROM rooms WHERE hotel_id = %s", hotel["id"]
-    )
-    highlights = await services.rows(
-        "SELECT source, body FROM content_chunks WHERE hotel_id = %s ORDER BY id LIMIT 5", hotel["id"]
-    )
-    return {**hotel, **(rooms or {}), "highlights": highlights}
+    rooms = "SELECT count(*) AS rooms, min(base_price) AS from_price FROM rooms WHERE hotel_id = %s"
+    highlights = "SELECT source, body FROM content_chunks WHERE hotel_id = %s ORDER BY id LIMIT 5"
+
+    async def read() -> dict[str, Any]:
+        numbers, texts = await services.together(
+            services.row(rooms, hotel["id"]), services.rows(highlights, hotel["id"])
+        )
+        return {**hotel, **(numbers or {}), "highlights": texts}
+
+    found: dict[str, Any] = await services.page("hotel", hotel["slug"], read)
+    return found
 
 
 @router.get("/hotels/{hotel}/policies")
 async def policies(services: Shared, hotel: Hotel) -> list[Row]:
-    return await services.rows(
-        "SELECT title, body FROM policies WHERE hotel_id = %s ORDER BY id", hotel["id"]
+    statement = "SELECT title, body FROM policies WHERE hotel_id = %s ORDER BY id"
+    found: list[Row] = await services.page(
+        "policies", hotel["slug"], lambda: services.rows(statement, hotel["id"])
     )
+    return found

@@ -36,7 +36,7 @@ async def _prompt(services: Services, hotel: Row, stay: Stay) -> str:
 async def recommendations(services: Shared, hotel: Hotel, stay: Stay) -> dict[str, Any]:
     response = await services.openai.responses.create(
         model=CHAT_MODEL,
-        instructions=house_rules(hotel["name"], hotel["city"]),
+        instructions=house_rules(services.flags, hotel["name"], hotel["city"]),
         input=await _prompt(services, hotel, stay),
         max_output_tokens=300,
     )
@@ -51,7 +51,7 @@ async def itinerary(services: Shared, hotel: Hotel, stay: Stay) -> StreamingResp
     async def events() -> AsyncIterator[str]:
         stream = await services.openai.responses.create(
             model=CHAT_MODEL,
-            instructions=house_rules(hotel["name"], hotel["city"]),
+            instructions=house_rules(services.flags, hotel["name"], hotel["city"]),
             input=f"{prompt} Plan each day.",
             max_output_tokens=400,
             stream=True,

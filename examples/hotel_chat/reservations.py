@@ -47,12 +47,12 @@ async def reservation_detail(services: Shared, hotel: Hotel, code: str) -> dict[
     )
     if found is None:
         raise HTTPException(404, f"{hotel['slug']} has no reservation {code!r}")
-    guest = await services.row(
-        "SELECT name, email, country, vip FROM guests WHERE id = %s", found["guest_id"]
-    )
-    room = await services.row("SELECT number, kind FROM rooms WHERE id = %s", found["room_id"])
-    payments = await services.rows(
-        "SELECT amount, method, paid_at FROM payments WHERE reservation_id = %s ORDER BY id", found["id"]
+    guest, room, payments = await services.together(
+        services.row("SELECT name, email, country, vip FROM guests WHERE id = %s", found["guest_id"]),
+        services.row("SELECT number, kind FROM rooms WHERE id = %s", found["room_id"]),
+        services.rows(
+            "SELECT amount, method, paid_at FROM payments WHERE reservation_id = %s ORDER BY id", found["id"]
+        ),
     )
     return {**found, "guest": guest, "room": room, "payments": payments}
 

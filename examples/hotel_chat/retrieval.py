@@ -25,20 +25,25 @@ class Context:
 
 
 async def gather_context(services: Services, hotel: Row, conversation: str, question: str) -> Context:
-    """Four statements and an embedding, each awaited before the next begins (weakness 4)."""
+    """Four statements and an embedding, each awaited before the next begins (weakness 4), or not."""
     await services.execute(
         "INSERT INTO conversations (id, hotel_id) VALUES (%s, %s) "
         "ON CONFLICT (id) DO UPDATE SET last_used = now()",
         *(conversation, hotel["id"]),
     )
-    history = await services.rows(
-        "SELECT role, body FROM messages WHERE conversation_id = %s ORDER BY id DESC LIMIT %s",
-        *(conversation, HISTORY_MESSAGES),
+    history, vector = await services.together(
+        services.rows(
+            "SELECT role, body FROM messages WHERE conversation_id = %s ORDER BY id DESC LIMIT %s",
+            *(conversation, HISTORY_MESSAGES),
+        ),
+        services.embedder.embed(question),
     )
-    vector = await services.embedder.embed(question)
-    faq = await services.rows(MATCH_FAQ, vector, hotel["slug"], 3)
-    content = await services.rows(
-        "SELECT source, body, similarity FROM match_content(%s::vector, %s, %s)", vector, hotel["slug"], 4
+    faq, content = await services.together(
+        services.rows(MATCH_FAQ, vector, hotel["slug"], 3),
+        services.rows(
+            "SELECT source, body, similarity FROM match_content(%s::vector, %s, %s)",
+            *(vector, hotel["slug"], 4),
+        ),
     )
     return Context(history[::-1], faq, content)
 

@@ -12,19 +12,16 @@ from .tenancy import Hotel, Shared
 
 router = APIRouter(prefix="/hotels/{hotel}")
 
+_ROOMS = "SELECT id, number, kind, max_guests, base_price FROM rooms WHERE hotel_id = %s ORDER BY number"
 _RATES = "SELECT room_id, season, price FROM room_rates WHERE room_id = %s ORDER BY season"
 
 
 @router.get("/rooms")
 async def list_rooms(services: Shared, hotel: Hotel) -> list[Row]:
     """Rooms with their base price; under ``fault.n_plus_one_rooms`` with a statement per room."""
-    rooms = await services.rows(
-        "SELECT id, number, kind, max_guests, base_price FROM rooms WHERE hotel_id = %s ORDER BY number",
-        hotel["id"],
-    )
+    rooms: list[Row] = await services.page("rooms", hotel["slug"], lambda: services.rows(_ROOMS, hotel["id"]))
     if services.flags["fault.n_plus_one_rooms"]:
-        for room in rooms:
-            room["rates"] = await services.rows(_RATES, room["id"])
+        return [{**room, "rates": await services.rows(_RATES, room["id"])} for room in rooms]
     return rooms
 
 
@@ -34,11 +31,13 @@ async def room_detail(services: Shared, hotel: Hotel, room: str) -> dict[str, An
     found = await services.row("SELECT * FROM rooms WHERE hotel_id = %s AND number = %s", hotel["id"], room)
     if found is None:
         raise HTTPException(404, f"{hotel['slug']} has no room {room!r}")
-    rates = await services.rows(_RATES, found["id"])
-    bookings = await services.rows(
-        "SELECT check_in, check_out FROM reservations WHERE room_id = %s AND status <> 'cancelled' "
-        "ORDER BY check_in DESC LIMIT 20",
-        found["id"],
+    rates, bookings = await services.together(
+        services.rows(_RATES, found["id"]),
+        services.rows(
+            "SELECT check_in, check_out FROM reservations WHERE room_id = %s AND status <> 'cancelled' "
+            "ORDER BY check_in DESC LIMIT 20",
+            found["id"],
+        ),
     )
     return {**found, "rates": rates, "bookings": bookings}
 
@@ -53,22 +52,19 @@ async def availability(
     """Free rooms of a stay. Four independent questions, asked in a row (weakness 4)."""
     if end <= start:
         raise HTTPException(422, f"'to' ({end}) must be after 'from' ({start})")
-    rooms = await services.rows(
-        "SELECT id, number, kind, max_guests, base_price FROM rooms WHERE hotel_id = %s ORDER BY number",
-        hotel["id"],
-    )
-    taken = await services.rows(
-        "SELECT DISTINCT room_id FROM reservations WHERE hotel_id = %s AND status <> 'cancelled' "
-        "AND check_in < %s AND check_out > %s",
-        *(hotel["id"], end, start),
-    )
-    rates = await services.rows(
-        "SELECT room_id, max(price) AS price FROM room_rates "
-        "WHERE room_id IN (SELECT id FROM rooms WHERE hotel_id = %s) GROUP BY room_id",
-        hotel["id"],
-    )
-    policy = await services.row(
-        "SELECT body FROM policies WHERE hotel_id = %s AND title = 'Cancellation'", hotel["id"]
+    rooms, taken, rates, policy = await services.together(
+        services.rows(_ROOMS, hotel["id"]),
+        services.rows(
+            "SELECT DISTINCT room_id FROM reservations WHERE hotel_id = %s AND status <> 'cancelled' "
+            "AND check_in < %s AND check_out > %s",
+            *(hotel["id"], end, start),
+        ),
+        services.rows(
+            "SELECT room_id, max(price) AS price FROM room_rates "
+            "WHERE room_id IN (SELECT id FROM rooms WHERE hotel_id = %s) GROUP BY room_id",
+            hotel["id"],
+        ),
+        services.row("SELECT body FROM policies WHERE hotel_id = %s AND title = 'Cancellation'", hotel["id"]),
     )
     busy = {row["room_id"] for row in taken}
     price = {row["room_id"]: row["price"] for row in rates}

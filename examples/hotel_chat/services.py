@@ -6,9 +6,10 @@ connections are in autocommit mode: what Postgres counts for the role is what th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from .embeddings import Embedder
 from .flags import Flags
+from .memory import Memory
 from .settings import Settings
 
 POOL_SIZE = 10
@@ -36,6 +38,30 @@ class Services:
     booking: httpx.AsyncClient
     embedder: Embedder
     flags: Flags
+    hotels: Memory = field(default_factory=lambda: Memory("hotels"))
+    pages: Memory = field(default_factory=lambda: Memory("pages"))
+    answers: Memory = field(default_factory=lambda: Memory("answers", 500))
+    quotes: Memory = field(default_factory=lambda: Memory("quotes"))
+
+    async def together(self, *calls: Coroutine[Any, Any, Any]) -> list[Any]:
+        """The answers of calls that do not need each other: at once with ``fix.parallel``, else in turn."""
+        if self.flags["fix.parallel"]:
+            return await asyncio.gather(*calls)
+        try:
+            return [await call for call in calls]
+        finally:
+            for call in calls:
+                call.close()  # those not begun, when one before them failed
+
+    async def resize(self) -> None:
+        """Give the pool the size that the flags ask for (``fault.small_pool``)."""
+        size = 1 if self.flags["fault.small_pool"] else POOL_SIZE
+        if self.pool.max_size != size:
+            await self.pool.resize(size, size)
+
+    async def page(self, name: str, key: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """Static content: remembered with ``fix.route_cache``."""
+        return await (self.pages.get(f"{name} {key}", ask) if self.flags["fix.route_cache"] else ask())
 
     async def rows(self, statement: str, *parameters: Any) -> list[Row]:
         """Run one statement on a connection of its own; all its rows."""
@@ -71,5 +97,5 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         pool,
     ):
         await pool.wait(timeout=10.0)
-        flags = Flags()
+        flags = Flags(settings.flags)
         yield Services(pool, openai, anthropic, booking, Embedder(openai, flags), flags)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _REQUIRED = {
     "DATABASE_URL": "the service's Postgres, e.g. postgresql://hotel_app@127.0.0.1:5432/postgres "
@@ -31,6 +31,9 @@ class Settings:
     anthropic_base_url: str
     anthropic_api_key: str
     motopress_url: str
+    flags: tuple[str, ...] = field(
+        default=(), kw_only=True
+    )  # on from the start: HOTEL_FLAGS, separated by commas
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -39,4 +42,5 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     if missing:
         lines = [f"  {name} is not set: {_REQUIRED[name]}" for name in missing]
         raise SettingsError("the hotel chat cannot start:\n" + "\n".join(lines))
-    return Settings(**{name.lower(): environment[name] for name in _REQUIRED})
+    flags = tuple(name.strip() for name in environment.get("HOTEL_FLAGS", "").split(",") if name.strip())
+    return Settings(**{name.lower(): environment[name] for name in _REQUIRED}, flags=flags)

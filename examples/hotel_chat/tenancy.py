@@ -30,7 +30,13 @@ async def get_hotel(services: Shared, hotel: Annotated[str, Path(max_length=64)]
     """
     if services.flags["fault.errors"] and random.random() < 0.25:
         await _broken_statement(services)
-    row = await services.row("SELECT * FROM hotels WHERE slug = %s", hotel)
+
+    async def read() -> Row | None:
+        return await services.row("SELECT * FROM hotels WHERE slug = %s", hotel)
+
+    row: Row | None = await (
+        services.hotels.get(hotel, read) if services.flags["fix.hotel_cache"] else read()
+    )
     if row is None:
         raise HTTPException(404, f"there is no hotel {hotel!r}")
     taximeter.attribute("tenant", hotel)

@@ -122,7 +122,9 @@ async def _answer(endpoint: Endpoint, provider: Provider, request: Request, atte
     stream = body.get("stream") is True
     attempt.entry = replace(attempt.entry, model=model.name, stream=stream)
     endpoint.validate(body, model)
-    fault = provider.weather.fault(attempt.entry.retry_count)
+    entry = attempt.entry
+    weather = provider.weather.over(entry.request, entry.operation, entry.retry_count)
+    fault = weather.fault(entry.retry_count)
     if fault is not None:
         problem = ApiError(
             fault.status,
@@ -133,7 +135,7 @@ async def _answer(endpoint: Endpoint, provider: Provider, request: Request, atte
         headers = {"retry-after-ms": str(fault.retry_after_ms)}
         return JSONResponse(endpoint.error(problem), fault.status, headers)
     answer = endpoint.answer(body, model, provider.prefixes)
-    first_s, token_s = provider.weather.first_token_s(model), provider.weather.per_token_s(model)
+    first_s, token_s = weather.first_token_s(model), weather.per_token_s(model)
     if not stream or answer.events is None:
         await asyncio.sleep(first_s + token_s * answer.usage.output)
         attempt.close(status=200, usage=answer.usage)

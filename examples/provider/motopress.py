@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .attempts import ApiError, Provider, read_body
+from .attempts import ApiError, Provider, baggage_member, read_body
 
 
 async def quote(request: Request) -> Response:
@@ -50,8 +50,9 @@ async def sync(request: Request) -> Response:
 async def _down(request: Request) -> bool:
     """Take as long as the service takes; whether it then fails."""
     provider: Provider = request.app.state.provider
-    await asyncio.sleep(provider.weather.booking_s())
-    return provider.weather.booking_fails()
+    weather = provider.weather.over(baggage_member(request.headers.get("baggage", ""), "request"), "booking")
+    await asyncio.sleep(weather.booking_s())
+    return weather.booking_fails()
 
 
 def _unavailable() -> Response:

@@ -9,7 +9,7 @@ from typing import Any
 from . import answers, tokens
 from .attempts import Answer, ApiError, Body, positive_int, sse
 from .models import Model
-from .openai_common import OpenAIEndpoint, identifier, prompt_tokens, text_of
+from .openai_common import INSTRUCTIONS, OpenAIEndpoint, identifier, prompt_tokens, text_of
 from .rates import Usage
 from .tokens import PrefixCache
 
@@ -50,7 +50,7 @@ class Chat(OpenAIEndpoint):
         messages = _messages(body)
         prompt = prompt_tokens(messages, model)
         limit = positive_int(body, "max_completion_tokens") or positive_int(body, "max_tokens")
-        conversation = "\n".join(f"{role}: {text}" for role, text in messages)
+        conversation = "\n".join(f"{role}: {text}" for role, text in messages if role not in INSTRUCTIONS)
         text, cut_short = answers.answer(model.name, conversation, limit)
         usage = Usage(
             input=len(prompt),

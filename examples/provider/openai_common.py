@@ -12,6 +12,9 @@ from . import tokens
 from .attempts import ApiError, Body
 from .models import Model
 
+#: Roles whose text shapes an answer but makes no other conversation: runs with longer and shorter
+#: instructions get the same answers, and can be compared.
+INSTRUCTIONS = frozenset({"system", "developer"})
 _TYPES = {401: "invalid_request_error", 404: "invalid_request_error", 429: "requests", 500: "server_error"}
 
 

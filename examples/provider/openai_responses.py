@@ -9,7 +9,7 @@ from typing import Any
 from . import answers, tokens
 from .attempts import Answer, ApiError, Body, positive_int, sse
 from .models import Model
-from .openai_common import OpenAIEndpoint, identifier, prompt_tokens, text_of
+from .openai_common import INSTRUCTIONS, OpenAIEndpoint, identifier, prompt_tokens, text_of
 from .rates import Usage
 from .tokens import PrefixCache
 
@@ -49,7 +49,7 @@ class Responses(OpenAIEndpoint):
     def answer(self, body: Body, model: Model, prefixes: PrefixCache) -> Answer:
         messages = _messages(body)
         prompt = prompt_tokens(messages, model)
-        conversation = "\n".join(f"{role}: {text}" for role, text in messages)
+        conversation = "\n".join(f"{role}: {text}" for role, text in messages if role not in INSTRUCTIONS)
         limit = positive_int(body, "max_output_tokens")
         text, cut_short = answers.answer(model.name, conversation, limit)
         usage = Usage(

@@ -1,7 +1,9 @@
 """The provider's temper: how long things take, and which first attempts fail.
 
-Everything is drawn from one seed in order of arrival, so that a run against a sequential client
-repeats exactly. Retries of model calls never fail: a client that retries once always succeeds.
+Everything is drawn from one seed. A request that its sender named (``request`` in the W3C baggage) meets
+the same weather in every run, whatever runs beside it; others draw in order of arrival, so that a run
+against a sequential client repeats exactly. Retries of model calls never fail: a client that retries once
+always succeeds.
 """
 
 from __future__ import annotations
@@ -26,12 +28,19 @@ class Fault:
 class Weather:
     """Latencies in seconds, already scaled, and faults."""
 
-    def __init__(self, seed: int, latency_scale: float, fail_rate: float) -> None:
+    def __init__(self, seed: int | str, latency_scale: float, fail_rate: float) -> None:
+        self._seed = seed
         self._scale = latency_scale
         self._fail_rate = fail_rate
         self._latency = random.Random(f"{seed}:latency")
         self._faults = random.Random(f"{seed}:faults")
         self._booking_faults = random.Random(f"{seed}:booking")
+
+    def over(self, *names: object) -> Weather:
+        """The weather over one attempt: of the request named first, then what tells its attempts apart."""
+        if not names[0]:
+            return self
+        return Weather(f"{self._seed}:{names}", self._scale, self._fail_rate)
 
     def first_token_s(self, model: Model) -> float:
         return model.first_token_s * self._lognormal() * self._scale

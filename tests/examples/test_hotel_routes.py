@@ -5,13 +5,20 @@ Database calls are counted by Postgres, model and embedding calls by the provide
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 import pytest
 
 from examples.hotel_chat.app import create_app
+from examples.hotel_chat.flags import FLAGS
+from examples.hotel_chat.memory import FRESH_S, STALE_S, Memory
+from examples.hotel_chat.migrations import INDEXES, migrate
 from examples.hotel_chat.settings import Settings
+from examples.hotel_chat.spelling import normalised
+from taximeter import hashkey
 
 from .conftest import Hotel
 
@@ -215,3 +222,103 @@ def test_the_embedding_cache_forgets_beyond_100_entries(hotel: Hotel) -> None:
     assert hotel.backend.ledger()["embedding_calls"] == 0
     search("first")
     assert hotel.backend.ledger()["embedding_calls"] == 1
+
+
+def _story(hotel: Hotel) -> tuple[list[Any], list[int]]:
+    """What every kind of request answers, and what the story costs: statements, model and embedding calls."""
+    ask = {"conversation": f"c-{next(_NUMBERS)}", "message": "Is there a pool?"}
+    again = {"conversation": f"c-{next(_NUMBERS)}", "message": " is there a POOL "}
+    requests: list[tuple[str, str, Any]] = [
+        *[
+            ("GET", path, None)
+            for path in (CASA, "/hotels", f"{CASA}/policies", f"{CASA}/faq", f"{CASA}/rooms")
+        ],
+        *[("GET", f"{CASA}/rooms/101", None), ("GET", f"{CASA}/reservations/CDM-00001", None)],
+        *[("GET", f"{CASA}/availability?from=2026-05-01&to=2026-05-03", None)],
+        *[("GET", f"{CASA}/admin/stats", None), ("GET", f"{CASA}/reservations", None)],
+        *[("GET", f"{CASA}/motopress/quote?room=101&nights=2", None)],
+        *[("POST", f"{CASA}/chat", ask), ("POST", f"{CASA}/chat", again)],
+    ]
+    hotel.backend.reset()
+    answers = []
+    for method, path, body in requests * 2:
+        answer = hotel.send(method, path, body)
+        answer.raise_for_status()
+        if method == "GET":
+            answers.append(answer.json())
+    ledger = hotel.backend.ledger()
+    money = round(float(ledger["cost_usd"]) * 1e9)
+    return answers, [hotel.backend.db_calls(), ledger["model_calls"], ledger["embedding_calls"], money]
+
+
+_NUMBERS = iter(range(1000))
+
+
+def test_every_fix_answers_the_same_for_less_or_as_much(hotel: Hotel) -> None:
+    fixes = [name for name in FLAGS if name.startswith("fix.")]
+    _story(hotel)  # fills the caches that are there without any fix
+    plain, before = _story(hotel)
+    less = {
+        "fix.batch_reservations": 0, "fix.hotel_cache": 0, "fix.route_cache": 0, "fix.stats_query": 0,
+        "fix.answer_cache": 1, "fix.short_prompt": 3, "fix.routing": 3,
+    }  # fmt: skip
+    for chosen in (*[[fix] for fix in fixes], fixes):
+        hotel.send("POST", "/admin/flags", dict.fromkeys(chosen, True)).raise_for_status()
+        try:
+            fixed, after = _story(hotel)
+        finally:
+            hotel.send("POST", "/admin/flags", dict.fromkeys(chosen, False)).raise_for_status()
+        for answers in (plain, fixed):
+            for answer in answers:  # there are more conversations by each story
+                if "revenue" in answer:
+                    answer.pop("conversations", None)
+        assert fixed == plain, chosen
+        if chosen[0] in less and len(chosen) == 1:
+            what = less[chosen[0]]
+            assert after[what] < before[what], chosen
+        assert after[0] <= before[0], chosen
+        assert after[1] <= before[1], chosen
+
+
+def test_a_memory_gives_the_stale_answer_while_it_is_renewed() -> None:
+    async def story() -> None:
+        now, asked = [0.0], list[float]()
+        memory = Memory("test", 2, lambda: now[0])
+
+        async def ask() -> int:
+            asked.append(now[0])
+            return len(asked)
+
+        assert [await memory.get("a", ask) for _ in "ab"] == [1, 1]
+        both: list[Any] = await asyncio.gather(*(memory.get("b", ask) for _ in "ab"))
+        assert both == [2, 2]
+        now[0] = FRESH_S + 1
+        assert await memory.get("a", ask) == 1  # stale, and renewed behind
+        await asyncio.sleep(0)
+        assert await memory.get("a", ask) == 3
+        now[0] += STALE_S + 1
+        assert await memory.get("a", ask) == 4
+        await memory.get("c", ask)
+        await memory.get("d", ask)
+        assert await memory.get("a", ask) == 7  # two entries are kept
+
+    asyncio.run(story())
+
+
+def test_a_normalised_question_is_hashed_as_itself() -> None:
+    for text in ("  WiFi??", "is  THERE a\tpool", "¿Hay piscina?", "ok"):
+        exact, _ = hashkey.hasher().texts(normalised(text))
+        assert hashkey.hasher().texts(text)[1] == exact
+
+
+def test_indexes_stand_and_go(hotel: Hotel) -> None:
+    def count() -> int:
+        with psycopg.connect(hotel.backend.postgres.dsn()) as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM pg_indexes WHERE indexname = ANY(%s)", (list(INDEXES),)
+            ).fetchone()
+        return int(row[0]) if row else 0
+
+    for revert, expected in ((False, len(INDEXES)), (True, 0)):
+        migrate(hotel.backend.postgres.dsn(), revert)
+        assert count() == expected

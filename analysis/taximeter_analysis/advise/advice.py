@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taximeter_analysis.advise import (
+    answers,
     embeddings,
     parallel,
     pool,
@@ -33,6 +34,7 @@ DETECTORS: Mapping[str, Callable[[Material], Iterator[Finding]]] = {
     "transactions": transactions.find,
     "parallel calls": parallel.find,
     "embeddings": embeddings.find,
+    "answers": answers.find,
     "prompts": prompts.find,
     "retries": retries.find,
     "streaming": streaming.find,
@@ -99,6 +101,13 @@ def advise(store: Store, filters: Filters | None = None, limit: int = LIMIT) -> 
     findings.sort(key=lambda finding: (-_worth(finding, totals), finding.kind, finding.route or ""))
     read_ = len(material.requests), material.left_out, material.observed_s
     return Advice(tuple(findings), *read_, totals, _notes(material))
+
+
+def ceiling_of_embeddings(store: Store) -> float | None:
+    """The hit rate that no cache of the selected requests' embedded texts goes beyond; None without any."""
+    select(store, Filters())
+    found = embeddings.stream_curve(read(store).requests)
+    return found.ceiling if found.lookups else None
 
 
 def _totals(material: Material) -> dict[str, float]:

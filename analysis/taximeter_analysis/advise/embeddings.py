@@ -69,6 +69,11 @@ def _uses(requests: list[Request]) -> list[_Use]:
     return uses
 
 
+def stream_curve(requests: list[Request]) -> Curve:
+    """The hit-rate curve of all texts wanted, by normalised key."""
+    return curve([use.normalised for use in _uses(requests) if use.exact])
+
+
 def _share(call: Call | None) -> float:
     return 1 / max(1, len(call.exact)) if call else 1.0
 

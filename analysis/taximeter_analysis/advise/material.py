@@ -20,6 +20,7 @@ from taximeter_analysis.store import Store
 from taximeter_collector.store.sums import TRANSACTION_CONTROL
 
 LIMIT = 20_000
+_WRITING = ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY", "TRUNCATE", "CALL", "DO ")
 
 
 @dataclass(slots=True)
@@ -84,6 +85,14 @@ class Call:
                     "NEXTVAL(",
                 )
             )
+        )
+
+    @property
+    def writes(self) -> bool:
+        """A statement that changes a table (locking a row changes none)."""
+        text = " ".join((self.statement or "").upper().split())
+        return self.family == "db" and (
+            text.startswith(_WRITING) or any(f" {word} " in text for word in ("INSERT INTO", "DELETE FROM"))
         )
 
 

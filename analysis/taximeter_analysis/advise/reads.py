@@ -41,7 +41,7 @@ def find(material: Material) -> Iterator[Finding]:
             table
             for request in requests
             for call in request.of("db")
-            if call.statement and not call.reads
+            if call.statement and call.writes
             for table in tables(call.statement)
         }
         steady = _steady(requests, written)

@@ -1,0 +1,47 @@
+"""The closed loop in small: advise on a real run, apply one fix, and find what was predicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from examples.loop.fixes import FIXES, assign
+from examples.loop.judge import Row, judge, summary
+from examples.loop.measure import Load, run
+from taximeter_analysis import open_store
+from taximeter_analysis.advise import Estimate, advise
+
+LOAD = Load(duration_s=6, rate=12, guests=20, latency_scale=0.1, distance_ms=1, scale="small")
+FLAG = "fix.batch_reservations"
+
+
+@pytest.mark.e2e
+def test_a_predicted_saving_of_calls_is_what_the_fix_saves(tmp_path: Path) -> None:
+    before = run(LOAD, (), tmp_path / "before")
+    with open_store(before.store) as store:
+        by_flag, _ = assign(advise(store).findings)
+    assert {FLAG, "fix.parallel", "fix.hotel_cache"} <= set(by_flag)
+    after = run(LOAD, (FLAG,), tmp_path / "after")
+    assert [str(row) for each in (before, after) for row in each.books if not row.balanced] == []
+    calls = next(row for row in judge(FLAG, by_flag[FLAG], before, after) if row.metric == "db_calls")
+    assert calls.inside
+    assert calls.measured == calls.predicted.value == before.total("db_calls") - after.total("db_calls")
+    assert before.total("cost_usd") == pytest.approx(after.total("cost_usd"), rel=1e-9)  # the same guests
+
+
+def test_errors_and_bounds_are_told_as_they_are() -> None:
+    def row(measured: float, ceiling: bool = False) -> Row:
+        return Row("fix.x", ("k",), 1, "db_calls", Estimate(100, 80, 110), measured, 500, ceiling)
+
+    rows = [row(100), row(80), row(50), row(0, ceiling=True)]
+    assert [each.inside for each in rows] == [True, True, False, False]
+    assert [each.error for each in rows] == [0.0, 0.25, 1.0, None]
+    found = summary(rows)
+    assert (found["median_error"], found["inside"], found["expectations"]) == (0.25, 0.5, 3)
+
+
+def test_every_fix_in_the_table_is_a_flag_of_the_service() -> None:
+    from examples.hotel_chat.flags import FLAGS
+
+    assert set(FIXES) <= set(FLAGS)
