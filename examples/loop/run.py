@@ -162,12 +162,16 @@ def _rest(console: Console, advice: Advice) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m examples.loop", description=__doc__)
-    parser.add_argument("--duration", type=float, default=60.0, help="seconds of load a run (default 60)")
-    parser.add_argument("--rate", type=float, default=16.0, help="requests per second (default 16)")
-    parser.add_argument("--guests", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--latency-scale", type=float, default=0.5, help="of the models (default 0.5)")
-    parser.add_argument("--distance", type=float, default=4.0, help="ms to the database, one way (default 4)")
+    usual = Load()
+    for name, value, text in (
+        ("--duration", usual.duration_s, "seconds of load a run"),
+        ("--rate", usual.rate, "requests per second"),
+        ("--latency-scale", usual.latency_scale, "of the models' usual latency"),
+        ("--distance", usual.distance_ms, "milliseconds to the database, one way"),
+    ):
+        parser.add_argument(name, type=float, default=value, help=f"{text} (default {value:g})")
+    parser.add_argument("--guests", type=int, default=usual.guests)
+    parser.add_argument("--seed", type=int, default=usual.seed)
     parser.add_argument(
         "--only", nargs="*", default=(), metavar="FLAG", help="try these flags one by one only"
     )

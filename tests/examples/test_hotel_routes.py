@@ -260,7 +260,7 @@ def test_every_fix_answers_the_same_for_less_or_as_much(hotel: Hotel) -> None:
     plain, before = _story(hotel)
     less = {
         "fix.batch_reservations": 0, "fix.hotel_cache": 0, "fix.route_cache": 0, "fix.stats_query": 0,
-        "fix.answer_cache": 1, "fix.short_prompt": 3, "fix.routing": 3,
+        "fix.answer_cache": 1, "fix.routing": 3,
     }  # fmt: skip
     for chosen in (*[[fix] for fix in fixes], fixes):
         hotel.send("POST", "/admin/flags", dict.fromkeys(chosen, True)).raise_for_status()

@@ -189,11 +189,20 @@ def _long(kind: _Kind) -> Iterator[Finding]:
     whole = sum(each.call.input_tokens for each in sent)
     if sum(fixed) < _LONG_SHARE * whole:
         return
-    cost = sum(
-        tokens * rates[0] - min(tokens, each.call.cached_tokens) * (rates[0] - rates[1])
-        for each, tokens in zip(sent, fixed, strict=True)
-    )
-    tokens = sum(fixed)
+    minimum = CACHING.get(sent[0].call.provider or "", (1024, 300.0))[0]
+
+    def spent(kept: float) -> float:
+        """What the input would cost with this share of the instructions kept."""
+        found = 0.0
+        for each, instructions in zip(sent, fixed, strict=True):
+            size = each.call.input_tokens - (1 - kept) * instructions
+            cached = max(0.0, each.call.cached_tokens - (1 - kept) * instructions)
+            cached = cached if size >= minimum else 0.0  # too short a prompt is not cached at all
+            found += size * rates[0] - cached * (rates[0] - rates[1])
+        return found
+
+    less = {share: spent(1) - spent(1 - share) for share in (0.25, 0.5, 0.75)}
+    tokens, cost = sum(fixed), spent(1) - spent(0)
     yield Finding(
         kind="long_prompt",
         service=kind.service,
@@ -205,11 +214,13 @@ def _long(kind: _Kind) -> Iterator[Finding]:
         remedy="Shorten the instructions; send rules only to the calls that need them. Judge the answers "
         "side by "
         "side before all guests get them.",
-        assumption="half of the instructions can go (bounds: a quarter, three quarters)",
+        assumption="half of the instructions can go (bounds: a quarter, three quarters); a prompt below "
+        "the provider's "
+        f"minimum of {minimum} tokens is not cached, and its tokens cost full price",
         requests=len({each.request.trace for each in sent}),
         savings={
             "input_tokens": Estimate(tokens / 2, tokens / 4, tokens * 3 / 4),
-            "cost_usd": Estimate(cost / 2, cost / 8, cost * 3 / 4),
+            "cost_usd": Estimate(less[0.5], min(less.values()), max(less.values())),
         },
         traces=tuple(each.request.trace for each in sent[:3]),
         code=kind.code,
