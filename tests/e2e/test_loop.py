@@ -26,7 +26,7 @@ def test_a_predicted_saving_of_calls_is_what_the_fix_saves(tmp_path: Path) -> No
     calls = next(row for row in judge(FLAG, by_flag[FLAG], before, after) if row.metric == "db_calls")
     assert calls.inside
     assert calls.measured == calls.predicted.value == before.total("db_calls") - after.total("db_calls")
-    assert before.total("cost_usd") == pytest.approx(after.total("cost_usd"), rel=1e-9)  # the same guests
+    assert before.total("cost_usd") == pytest.approx(after.total("cost_usd"), rel=1e-4)  # the same guests
 
 
 def test_errors_and_bounds_are_told_as_they_are() -> None:
