@@ -26,6 +26,12 @@ class Row:
     measured: float
     baseline: float  # the metric's sum without the fix, on the same routes
     ceiling: bool
+    noise: float = 0.0  # what two runs of the baseline differ by
+
+    @property
+    def told(self) -> bool:
+        """Whether the runs can tell: a saving smaller than what nothing at all saves is not measured."""
+        return self.noise < abs(self.predicted.high)
 
     @property
     def inside(self) -> bool:
@@ -39,8 +45,13 @@ class Row:
         return abs(self.predicted.value - self.measured) / abs(self.measured)
 
 
-def judge(flag: str, findings: Sequence[Finding], before: Run, after: Run) -> list[Row]:
-    """One row a metric: the findings that the flag answers together, on the routes they are about."""
+def judge(
+    flag: str, findings: Sequence[Finding], before: Run, after: Run, again: Run | None = None
+) -> list[Row]:
+    """One row a metric: the findings that the flag answers together, on the routes they are about.
+
+    ``again``: the baseline run once more, at the end; measured is against the mean of the two.
+    """
     rows = []
     for metric in METRICS:
         found = [each for each in findings if metric in each.savings]
@@ -52,10 +63,14 @@ def judge(flag: str, findings: Sequence[Finding], before: Run, after: Run) -> li
         routes = {each.route for each in found}
         chosen: set[str | None] = {None} if None in routes else set(routes)
         base = sum(before.total(metric, route) for route in chosen)
+        noise = 0.0
+        if again is not None:
+            last = sum(again.total(metric, route) for route in chosen)
+            base, noise = (base + last) / 2, abs(base - last)
         saved = base - sum(after.total(metric, route) for route in chosen)
         kinds = tuple(dict.fromkeys(each.kind for each in found))
         ceiling = any(each.ceiling for each in found)
-        rows.append(Row(flag, kinds, len(found), metric, predicted, saved, base, ceiling))
+        rows.append(Row(flag, kinds, len(found), metric, predicted, saved, base, ceiling, noise))
     return rows
 
 
@@ -116,5 +131,6 @@ def summary(rows: Sequence[Row]) -> Mapping[str, float]:
         "predictions": len(rows),
         "expectations": len(errors),
         "median_error": statistics.median(errors) if errors else 0.0,
+        "untold": sum(not row.told for row in rows),
         "inside": sum(row.inside for row in rows) / len(rows) if rows else 0.0,
     }
