@@ -388,7 +388,7 @@ def test_the_collector_keeps_whole_traces_with_their_reason_through_kill_9(tmp_p
             assert made.post(row.payload).status_code == 200
         made.kill()
         made.start()
-        wait_for(lambda: backend.received.requests, "the first kept trace", 30)
+        wait_for(lambda: backend.received.requests, "the first kept trace", 90)
         made.kill()
         made.start()
         traces = whole(rows)
@@ -404,7 +404,7 @@ def test_the_collector_keeps_whole_traces_with_their_reason_through_kill_9(tmp_p
                 found = list(backend.received.requests)
             return [s for r in found for rs in r.resource_spans for ss in rs.scope_spans for s in ss.spans]
 
-        wait_for(lambda: {(s.trace_id, s.span_id) for s in received()} >= expected, "all kept traces", 30)
+        wait_for(lambda: {(s.trace_id, s.span_id) for s in received()} >= expected, "all kept traces", 90)
         wait_for(
             lambda: made.own("otelcol_processor_tail_sampling_sampling_traces_on_memory") == 0, "all decided"
         )
