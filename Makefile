@@ -18,6 +18,7 @@
 #   make prove-loadtest   100 and 1,000 concurrent guests sent to the example, in interleaved blocks
 #   make prove-account    10,000 requests, 200 at once, in every shape: each account against a tally
 #   make prove-workers    the books of four workers (uvicorn, gunicorn, --preload) while the provider comes and goes
+#   make prove-versions   money, accounts and services on each Python and set of OpenTelemetry that is said to work
 #   make bench-agent      what watching costs a request: plain, stock, OpenLIT, ddtrace, Logfire and ours
 #   make bench-collector    what a span costs: ours and the official collector, one pinned core (TAXIMETER_OTELCOL)
 #   make prove-durable      nothing lost, nothing twice: kills, outages, full disk, damage; the official one beside it
@@ -83,6 +84,9 @@ prove-loadtest: .venv/dev.stamp
 prove-account: .venv/dev.stamp
 	@mkdir -p docs/results
 	SOAK_REQUESTS=10000 SOAK_CONCURRENT=200 $(BIN)/python -m pytest -q -s tests/agent/test_account_soak.py
+
+prove-versions: .venv/dev.stamp
+	@$(BIN)/python -m tools.prove_versions $(VERSIONS_ARGS)
 
 prove-workers: .venv/dev.stamp
 	$(BIN)/python -m tests.e2e.prove_workers
