@@ -105,10 +105,9 @@ def main() -> int:
     parser.add_argument("--money", action="store_true", help="the tests of money alone")
     options = parser.parse_args()
     tests = list(MONEY if options.money else TESTS)
-    print(f"{' '.join(tests)}\n")
-    print(
-        "| Python | SDK | instrumentors | models' instrumentors | result |\n| --- | --- | --- | --- | --- |"
-    )
+    say(f"{' '.join(tests)}\n")
+    say("| Python | SDK | instrumentors | models' instrumentors | result |")
+    say("| --- | --- | --- | --- | --- |")
     well = True
     with tempfile.TemporaryDirectory(prefix="taximeter-versions-") as folder:
         for row in SETS:

@@ -8,6 +8,7 @@ because of the agent::
 
     taximeter.attribute("tenant", hotel)        # a label of money
     taximeter.record_cache("embeddings", hit, key=text)  # one lookup in a cache of yours
+    taximeter.record_model_call(answer, provider="openai")  # one answer of a batch
     account = taximeter.request_account()       # what this request has caused so far
 """
 
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
     from taximeter.account import Account
 
 __version__: Final = "0.1.0"
-__all__ = ["__version__", "attribute", "record_cache", "request_account", "watch_cache"]
+__all__ = [
+    "__version__",
+    "attribute",
+    "record_cache",
+    "record_model_call",
+    "request_account",
+    "watch_cache",
+]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -66,6 +74,38 @@ def record_cache(name: str, hit: bool, key: object = None) -> None:
     from taximeter import caches  # noqa: PLC0415
 
     caches.record(name, bool(hit), key)
+
+
+def record_model_call(
+    response: object,
+    *,
+    provider: str,
+    model: str | None = None,
+    tier: str = "batch",
+    operation: str = "chat",
+) -> float | None:
+    """Count and price one model call that no instrumentor saw: by default, one answer of a batch.
+
+    ``response`` is the provider's answer as its SDK or parsed JSON gives it (of OpenAI's batch output
+    ``line["response"]["body"]``, of Anthropic's ``result.message``); only its usage is read. ``provider``
+    is OpenTelemetry's name (``openai``, ``anthropic``, ``gcp.gemini``, ...), ``model`` what was asked for,
+    where the answer does not say, ``tier`` ``""`` for the standard price, and ``operation``
+    ``"embeddings"`` where it was one. Returns the cost in USD, ``None`` where it is not known or there is no
+    agent. Call it once an answer.
+    """
+    from taximeter import account as accounts  # noqa: PLC0415
+
+    if accounts.OUTSIDE.late is None:
+        return None  # no agent
+    from taximeter import distro, guard, told  # noqa: PLC0415
+
+    try:
+        return told.record(
+            distro.prices(), response, provider=provider, model=model, tier=tier, operation=operation
+        )
+    except Exception as error:
+        guard.caught("told.record", error)
+        return None
 
 
 def watch_cache(name: str) -> Callable[[F], F]:

@@ -176,7 +176,7 @@ class TaximeterConfigurator(_OTelSDKConfigurator):
         else:
             try:
                 tracers, provider = sdk.build(
-                    kwargs.get("auto_instrumentation_version"), [foreign.ForeignCalls(_prices)]
+                    kwargs.get("auto_instrumentation_version"), [foreign.ForeignCalls(prices)]
                 )
             except Exception as error:
                 guard.caught("configurator.sdk", error)
@@ -189,7 +189,7 @@ class TaximeterConfigurator(_OTelSDKConfigurator):
             threads.install()
             _watch()
             if os.environ.get("TAXIMETER_PRICES_FILE"):
-                _prices()  # a bad file is told at the start
+                prices()  # a bad file is told at the start
         except Exception as error:
             guard.caught("configurator", error)
 
@@ -211,7 +211,8 @@ def _watch() -> None:
 
 
 @cache
-def _prices() -> pricing.PriceBook:
+def prices() -> pricing.PriceBook:
+    """The prices in force; a bad file of them is told once."""
     book, problem = pricing.load(os.environ.get("TAXIMETER_PRICES_FILE"))
     if problem is not None:
         logger.error("%s", problem)
@@ -219,7 +220,7 @@ def _prices() -> pricing.PriceBook:
 
 
 def _price(library: str, evidence: Callable[[], None]) -> None:
-    if modelcalls.install(_prices(), library):
+    if modelcalls.install(prices(), library):
         evidence()
 
 
@@ -234,9 +235,9 @@ _PREPARE: Final[dict[str, Callable[[], object]]] = {
     "asyncpg": drivers.install_asyncpg,
     "sqlalchemy": drivers.install_sqlalchemy,
     "botocore": modelcalls.silence_botocore,
-    "google-genai": lambda: modelcalls.install(_prices(), "google-genai"),
-    "langchain": lambda: modelcalls.install(_prices()),
-    "bedrock": lambda: modelcalls.install(_prices(), "bedrock"),
+    "google-genai": lambda: modelcalls.install(prices(), "google-genai"),
+    "langchain": lambda: modelcalls.install(prices()),
+    "bedrock": lambda: modelcalls.install(prices(), "bedrock"),
     "openai": lambda: _price("openai", modelevidence.install_openai),
     "anthropic": lambda: _price("anthropic", modelevidence.install_anthropic),
 }

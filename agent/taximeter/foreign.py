@@ -25,6 +25,7 @@ from taximeter import genai, guard, meters, modelcalls, pricing, semconv
 from taximeter import usage as usages
 
 _OURS: Final = (
+    "taximeter",  # what the service told of
     *("opentelemetry.instrumentation.genai.", "opentelemetry.instrumentation.google_genai"),
     "opentelemetry.util.genai",
 )
