@@ -1,6 +1,7 @@
 # The commands to remember. Each sets up what it needs in ./.venv.
 #   make demo     the main job, end to end, on embedded parts (no Docker, no root, no account)
 #   make test     every test (as root on Debian it installs Prometheus, Alertmanager and Chromium first)
+#   make prove-curves   the hit-rate curves of caches against caches that are run
 #   make loop     advise, apply each fix, measure: did the predictions come true? (about 25 minutes)
 #   make page     rehearse a page at night: faults in the running example until the page arrives
 #   make prove-prices  recorded answers through Taximeter, OpenLIT and Logfire (installs the two beside it)
@@ -36,6 +37,10 @@ help:
 
 demo: .venv/demo.stamp
 	@$(BIN)/python -m examples.demo $(DEMO_ARGS)
+
+.PHONY: prove-curves
+prove-curves: .venv/dev.stamp
+	@$(BIN)/python -m benchmarks.prove_curves
 
 .PHONY: loop
 loop: .venv/demo.stamp
