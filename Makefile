@@ -99,7 +99,7 @@ prove-workers: .venv/dev.stamp
 prove-prices: .venv/dev.stamp
 	@$(BIN)/python -m tools.prove_prices
 bench-agent: .venv/dev.stamp
-	$(BIN)/python -m benchmarks.agent $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.agent --output docs/results/agent-bench.md $(BENCH_ARGS)
 
 # Grafana's libraries from npm (400 MB) go to TAXIMETER_PICTURES_MODULES, outside the tree.
 dashboards-pictures: .venv/dev.stamp system-packages

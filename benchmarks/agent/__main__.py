@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import datetime
 import itertools
 import os
+import platform
 import random
 import sys
 import time
@@ -20,7 +22,7 @@ from pathlib import Path
 
 import psycopg
 
-from benchmarks.agent import load, report
+from benchmarks.agent import imports, load, report
 from benchmarks.agent.processes import cpu_seconds, resident_mb
 from benchmarks.agent.report import Reading
 from benchmarks.agent.variants import VARIANTS, Variant
@@ -33,6 +35,24 @@ ROUTES = {"json": 200.0, "query": 150.0, "model": 20.0}
 
 #: Seconds in which everything about a request has been exported; stock waits 5.
 _LINGER = 5.5
+
+
+_HEAD = """# What watching a service costs
+
+`{command}`, {machine}. Load average {before:.1f} before and {after:.1f} after (the run is about 1):
+on a busy machine CPU and ratios still mean something, latencies and start-up times little. OpenLIT runs with
+openai 2, which it pins; the others with openai 3.
+
+"""
+
+
+def machine() -> str:
+    """The day, and what this was measured on."""
+    today = f"{datetime.date.today():%-d %B %Y}"
+    release = platform.freedesktop_os_release()
+    system = f"{release.get('NAME', 'Linux').partition(' ')[0]} {release.get('VERSION_ID', '')}".strip()
+    kind, python = platform.machine().replace("_", "-"), ".".join(map(str, sys.version_info[:2]))
+    return f"{today}, {system}, {kind}, {os.cpu_count()} cores, Python {python}"
 
 
 def _spec(variant: Variant, folder: Path, env: dict[str, str], sink: int, port: int) -> Spec:
@@ -146,7 +166,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="short rounds: a first impression")
     parser.add_argument("--venvs", type=Path, default=Path("/tmp/taximeter-bench"), help="kept between runs")
-    parser.add_argument("--output", type=Path, help="write the tables there as Markdown")
+    parser.add_argument("--output", type=Path, help="write the report there too")
     options = parser.parse_args()
     wanted = set((options.only or ",".join(names)).split(",")) | {"plain"}
     if unknown := wanted - set(names):
@@ -154,9 +174,13 @@ def main() -> int:
     variants = [variant for variant in VARIANTS if variant.name in wanted]
     for variant in variants:
         variant.install(options.venvs)
-    seconds, starts = (1.0, 1) if options.quick else (2.0, 3)
+    seconds, starts = (1.0, 1) if options.quick else (3.0, 3)
+    before = os.getloadavg()[0]
     readings = measure(variants, options.venvs, options.rounds, seconds, starts)
-    text = report.render(readings, ROUTES, options.rounds)
+    tables = report.render(readings, ROUTES, options.rounds) + "\n" + imports.render()
+    folder = ("--venvs", str(options.venvs))
+    command = " ".join(["python -m benchmarks.agent", *(one for one in sys.argv[1:] if one not in folder)])
+    text = _HEAD.format(command=command, machine=machine(), before=before, after=os.getloadavg()[0]) + tables
     print(text)
     if options.output:
         options.output.write_text(text)
