@@ -20,6 +20,7 @@ from types import CodeType, FrameType
 from typing import Final, NamedTuple
 
 MAX_FRAMES: Final = 60  # frames looked at
+MAX_BEYOND: Final = 20  # of them, beyond a line that was found: below a handler lies the whole server
 _MAX_KNOWN: Final = 20_000
 
 
@@ -44,47 +45,52 @@ def _foreign() -> tuple[str, ...]:
 
 _FOREIGN: Final = _foreign()
 _INSTALLED: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-_known: dict[CodeType, str | None] = {}  # a code object -> its path as recorded, if the service's
-_places: dict[tuple[CodeType, int], Place] = {}
+# By identity: a code object's hash is worked out anew each time, over all its constants. What is
+# kept holds the object, so that its identity is not given to another.
+_known: dict[int, tuple[CodeType, str | None]] = {}  # -> its path as recorded, if the service's
+_places: dict[tuple[int, int], tuple[CodeType, Place]] = {}
 
 
 def places(count: int) -> list[Place]:
     """The innermost ``count`` lines of the service's code on the stack, innermost first."""
     found: list[Place] = []
     frame: FrameType | None = sys._getframe(1)
-    for _ in range(MAX_FRAMES):
-        if frame is None:
-            break
+    left = MAX_FRAMES
+    while frame is not None and left:
+        left -= 1
         code = frame.f_code
-        path = _known[code] if code in _known else own(code)
+        known = _known.get(id(code))
+        path = own(code) if known is None else known[1]
         if path is not None:
             found.append(_place(frame, code, path))
             if len(found) >= count:
                 break
+            left = min(left, MAX_BEYOND)
         frame = frame.f_back
     return found
 
 
 def _place(frame: FrameType, code: CodeType, path: str) -> Place:
     # By instruction: Python looks a line's number up by walking a table, which costs 1 us.
-    key = (code, frame.f_lasti)
-    place = _places.get(key)
-    if place is None:
-        place = Place(path, frame.f_lineno or 0, code.co_qualname)
-        if len(_places) < _MAX_KNOWN:
-            _places[key] = place
+    key = (id(code), frame.f_lasti)
+    known = _places.get(key)
+    if known is not None:
+        return known[1]
+    place = Place(path, frame.f_lineno or 0, code.co_qualname)
+    if len(_places) < _MAX_KNOWN:
+        _places[key] = code, place
     return place
 
 
 def own(code: CodeType) -> str | None:
     """The path of a code object, as recorded, if it is the service's own."""
-    try:
-        return _known[code]
-    except KeyError:
-        path = _path(code.co_filename)
-        if len(_known) < _MAX_KNOWN:
-            _known[code] = path
-        return path
+    known = _known.get(id(code))
+    if known is not None:
+        return known[1]
+    path = _path(code.co_filename)
+    if len(_known) < _MAX_KNOWN:
+        _known[id(code)] = code, path
+    return path
 
 
 def _path(file: str) -> str | None:

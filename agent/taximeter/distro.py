@@ -24,6 +24,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Final
@@ -36,17 +37,12 @@ from opentelemetry.util._importlib_metadata import EntryPoint
 
 from taximeter import (
     __version__,
-    caches,
     coverage,
-    djangoasgi,
-    drivers,
     foreign,
     guard,
     logs,
     meters,
     modelcalls,
-    modelevidence,
-    pool,
     pricing,
     request,
     sanity,
@@ -55,10 +51,26 @@ from taximeter import (
     shutdown,
     threads,
     tries,
-    wsgi,
 )
 
 logger = guard.logger
+
+
+class _Later:
+    """A part of the agent, imported when one of its functions is called: most services need few."""
+
+    def __init__(self, module: str) -> None:
+        self._module = f"taximeter.{module}"
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return getattr(import_module(self._module), name)(*args, **kwargs)
+
+        return call
+
+
+caches, djangoasgi, drivers, httpcalls = map(_Later, ("caches", "djangoasgi", "drivers", "httpcalls"))
+modelevidence, pool, wsgi = map(_Later, ("modelevidence", "pool", "wsgi"))
 
 #: What the instrumentors of ``coverage.LIBRARIES`` are given, by entry point.
 _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
@@ -230,6 +242,8 @@ _PREPARE: Final[dict[str, Callable[[], object]]] = {
     "starlette": request.install,
     "flask": wsgi.install_flask,
     "django": djangoasgi.install,
+    "httpx": httpcalls.install,
+    "httpx2": httpcalls.install,
     "psycopg": drivers.install_psycopg,
     "psycopg2": drivers.install_psycopg2,
     "asyncpg": drivers.install_asyncpg,

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import SpanKind, Status
 from opentelemetry.util.types import Attributes
 
-from taximeter import guard, redact
+from taximeter import guard, otlp, redact
 
 _lock = threading.Lock()
 _dropped: Counter[str] = Counter()
@@ -87,14 +87,15 @@ class GuardedExporter(SpanExporter):
 
 def without_content(span: ReadableSpan, redactor: redact.Redactor) -> ReadableSpan:
     """``span`` as it may leave: itself where it says nothing of people."""
-    given = span.attributes or {}
+    given = otlp.plain(span._attributes)
     attributes = redactor.attributes(given, server=span.kind is SpanKind.SERVER)
-    events = [_event(event, redactor) for event in span.events]
+    happened = span.events
+    events = [_event(event, redactor) for event in happened]
     description = redactor.description(span.status.description, attributes)
     if (
         attributes is given
         and description is span.status.description
-        and all(new is old for new, old in zip(events, span.events, strict=True))
+        and all(new is old for new, old in zip(events, happened, strict=True))
     ):
         return span
     return ReadableSpan(
@@ -153,10 +154,12 @@ class CountingProcessor(BatchSpanProcessor):
         logging.getLogger("opentelemetry.sdk._shared_internal").addFilter(_told_by_us)
 
     def on_end(self, span: ReadableSpan) -> None:
-        batch = self._batch_processor
-        if len(batch._queue) >= batch._max_queue_size and span.context and span.context.trace_flags.sampled:
+        context, batch = span.context, self._batch_processor
+        if context is None or not context.trace_flags & 1:
+            return
+        if len(batch._queue) >= batch._max_queue_size:
             drop("queue_full", 1)
-        super().on_end(span)
+        batch.emit(span)
 
     def force_flush(self, timeout_millis: int | None = None) -> bool:
         # The SDK's takes as long as the exporter does, whatever the timeout: for ever, where the

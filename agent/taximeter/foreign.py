@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from taximeter import account as accounts
 from taximeter import genai, guard, meters, modelcalls, pricing, semconv
 from taximeter import usage as usages
+from taximeter.otlp import plain
 
 _OURS: Final = (
     "taximeter",  # what the service told of
@@ -31,9 +32,11 @@ _OURS: Final = (
 )
 _MAX: Final = 1024
 #: Attributes that say the least a model call's span says; a span without any is looked at no further.
-_MARKS: Final = (
-    *(semconv.GEN_AI_OPERATION_NAME, "gen_ai.system", "openinference.span.kind"),
-    *("llm.request.type", "ai.operationId"),
+_MARKS: Final = frozenset(
+    (
+        *(semconv.GEN_AI_OPERATION_NAME, "gen_ai.system", "openinference.span.kind"),
+        *("llm.request.type", "ai.operationId"),
+    )
 )
 
 
@@ -56,11 +59,11 @@ class ForeignCalls(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         try:
-            attributes = span.attributes
-            context = span.context
-            if not attributes or context is None or _official(span):
+            attributes = plain(span._attributes)
+            if _MARKS.isdisjoint(attributes):
                 return
-            if not any(mark in attributes for mark in _MARKS):
+            context = span.context
+            if context is None or _official(span):
                 return
             inside = self._inside.pop(context.span_id, _ABSENT) is None
             if inside or modelcalls.contains_call(context.span_id):

@@ -27,7 +27,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context, get_value, set_value
 
 from taximeter import account as accounts
-from taximeter import evidence, genai, guard, meters, modeldetails, pricing, semconv, tries
+from taximeter import evidence, genai, guard, meters, modeldetails, modellight, pricing, semconv, tries
 from taximeter import usage as usages
 
 WRITTEN_FOR: Final = ("1.3b",)  # versions of opentelemetry-util-genai
@@ -66,6 +66,7 @@ def install(book: pricing.PriceBook, library: str = "") -> bool:
     _wrap(invocation.EmbeddingInvocation, "_data", pricer, embedding=True)
     _suspend(stream.SyncStreamWrapper)
     _suspend(stream.AsyncStreamWrapper)
+    modellight.install(library)
     modeldetails.install(library, _took)
     return True
 

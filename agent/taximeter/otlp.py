@@ -9,7 +9,7 @@ what protobuf would serialise (a test compares them); anything unusual goes thro
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from opentelemetry.attributes import BoundedAttributes
@@ -105,7 +105,7 @@ def _span_attributes(given: Mapping[str, Any]) -> list[bytes]:
     return parts
 
 
-def _plain(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def plain(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The dictionary inside the SDK's attributes, which are slow to walk."""
     return given._dict if isinstance(given, BoundedAttributes) else given or {}
 
@@ -136,18 +136,18 @@ def span(one: ReadableSpan) -> bytes:
     parts.append(field(b"\x2a", one.name.encode("utf-8", "replace")))
     parts += b"\x30", varint(_SPAN_KIND_MAP[one.kind])
     parts += b"\x39", _FIXED64(one.start_time), b"\x41", _FIXED64(one.end_time)
-    if given := _plain(one._attributes):
+    if given := plain(one._attributes):
         parts += _span_attributes(given)
     if one.dropped_attributes:
         parts += b"\x50", varint(one.dropped_attributes)
-    for event in one.events:
-        parts.append(field(b"\x5a", _event(event)))
-    if one.dropped_events:
-        parts += b"\x60", varint(one.dropped_events)
-    for link in encode_links(one.links) or ():
-        parts.append(field(b"\x6a", link.SerializeToString()))
-    if one.dropped_links:
-        parts += b"\x70", varint(one.dropped_links)
+    if events := one.events:
+        parts += [field(b"\x5a", _event(event)) for event in events]
+        if one.dropped_events:
+            parts += b"\x60", varint(one.dropped_events)
+    if links := one.links:
+        parts += [field(b"\x6a", link.SerializeToString()) for link in encode_links(links) or ()]
+        if one.dropped_links:
+            parts += b"\x70", varint(one.dropped_links)
     status = b""
     if one.status.description:
         status = field(b"\x12", one.status.description.encode("utf-8", "replace"))
@@ -160,26 +160,50 @@ def span(one: ReadableSpan) -> bytes:
 
 def request(spans: Iterable[tuple[ReadableSpan, bytes]]) -> bytes:
     """An ExportTraceServiceRequest of spans and their encodings, by resource and scope."""
-    grouped: dict[int, tuple[Resource, dict[InstrumentationScope | None, list[bytes]]]] = {}
+    grouped: dict[int, tuple[Resource, dict[int, tuple[InstrumentationScope | None, list[bytes]]]]] = {}
     for one, encoded in spans:
-        resource = one.resource
+        resource, scope = one.resource, one.instrumentation_scope
         _, scopes = grouped.setdefault(id(resource), (resource, {}))
-        scopes.setdefault(one.instrumentation_scope, []).append(field(b"\x12", encoded))
+        known = scopes.get(id(scope))
+        if known is None:
+            known = scopes[id(scope)] = scope, []
+        known[1].append(field(b"\x12", encoded))
     parts = []
     for resource, scopes in grouped.values():
-        inner = [field(b"\x0a", attributes(b"\x0a", resource.attributes))]
-        inner += [field(b"\x12", _scope(scope, encoded)) for scope, encoded in scopes.items()]
-        if resource.schema_url:
-            inner.append(field(b"\x1a", resource.schema_url.encode()))
+        head, tail = _about(resource, _resource)
+        inner = [head, *(_scoped(scope, encoded) for scope, encoded in scopes.values()), tail]
         parts.append(field(b"\x0a", b"".join(inner)))
     return b"".join(parts)
 
 
-def _scope(scope: InstrumentationScope | None, spans: Sequence[bytes]) -> bytes:
+def _scoped(scope: InstrumentationScope | None, spans: Sequence[bytes]) -> bytes:
+    head, tail = _about(scope, _scope)
+    return field(b"\x12", head + b"".join(spans) + tail)
+
+
+_kept: dict[int, tuple[Any, tuple[bytes, bytes]]] = {}  # by identity, which the object kept beside it holds
+
+
+def _about(one: Any, encode: Callable[[Any], tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+    """What is written before and after the spans of a resource or a scope: always the same."""
+    known = _kept.get(id(one))
+    if known is None:
+        if len(_kept) >= _MAX_KEPT:
+            _kept.clear()
+        known = _kept[id(one)] = one, encode(one)
+    return known[1]
+
+
+def _resource(resource: Resource) -> tuple[bytes, bytes]:
+    head = field(b"\x0a", attributes(b"\x0a", resource.attributes))
+    return head, field(b"\x1a", resource.schema_url.encode()) if resource.schema_url else b""
+
+
+def _scope(scope: InstrumentationScope | None) -> tuple[bytes, bytes]:
     about = b""
     if scope is not None:
         about = field(b"\x0a", scope.name.encode()) if scope.name else b""
         about += field(b"\x12", scope.version.encode()) if scope.version else b""
         about += attributes(b"\x1a", scope.attributes)
     tail = field(b"\x1a", scope.schema_url.encode()) if scope is not None and scope.schema_url else b""
-    return field(b"\x0a", about) + b"".join(spans) + tail
+    return field(b"\x0a", about), tail

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any
 
 from taximeter import account as accounts
@@ -58,8 +59,11 @@ def _waited(pool: Any, seconds: float) -> None:
         accounts.running().pool_wait(seconds)
         if (instruments := meters.get()) is not None:
             # A pool is named pool-1, pool-2 in the order of making unless the service names it.
-            instruments.connection_wait.record(
-                seconds, {semconv.DB_CLIENT_CONNECTION_POOL_NAME: instruments.pool(pool.name)}
-            )
+            instruments.connection_wait.record(seconds, _label(instruments.pool(pool.name)))
     except Exception as error:
         guard.caught("pool", error)
+
+
+@lru_cache(maxsize=256)
+def _label(name: str) -> dict[str, str]:
+    return {semconv.DB_CLIENT_CONNECTION_POOL_NAME: name}

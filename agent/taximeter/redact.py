@@ -33,6 +33,7 @@ CAPTURE: Final = "TAXIMETER_CAPTURE_CONTENT"
 #: Where our own record of an exception leaves its stack, free of messages.
 FRAMES: Final = "taximeter.frames"
 MAX_FRAMES: Final = 50
+_MAX_SUSPECTS: Final = 4096
 
 _ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "errors": ("exception.message", "exception.stacktrace", "error.message", "error.stack"),
@@ -113,29 +114,50 @@ class Redactor:
         changed += [*_URLS, *_PATHS] if "urls" in kept else []
         self._changed = frozenset(changed)
         self._peer = frozenset(_PEER) if "clients" in kept else frozenset()
+        self._suspects: dict[str, bool] = {}  # names seen: whether there is a rule about them
 
     def attributes(self, given: Mapping[str, Any], *, server: bool = False) -> Mapping[str, Any]:
         """``given`` without content: the same object where there is none."""
-        dropped, changed, prefixes = self._dropped, self._changed, self._prefixes
-        found = [
-            key
-            for key in given
-            if key in dropped
-            or key in changed
-            or (server and key in self._peer)
-            or (prefixes and key.startswith(prefixes))
-            or key == FRAMES
-        ]
-        if not found:
+        suspects = self._suspects
+        found = None
+        for key in given:
+            suspect = suspects.get(key)
+            if suspect is None:
+                suspect = self._suspect(key)
+            if suspect:
+                found = [key] if found is None else [*found, key]
+        if found is None:
             return given
-        clean = dict(given)
+        clean: dict[str, Any] | None = None
         for key in found:
-            value = clean.pop(key)
+            value = given[key]
+            if key in self._changed:
+                kept = _reduced(key, value, given)
+                if kept == value:
+                    continue  # it was clean
+            elif key in self._peer and not server:
+                continue
+            else:
+                kept = None
+            clean = dict(given) if clean is None else clean
+            del clean[key]
             if key == FRAMES:
                 clean["exception.stacktrace"] = value
-            elif key in changed and (kept := _reduced(key, value, given)) is not None:
+            elif kept is not None:
                 clean[key] = kept
-        return clean
+        return given if clean is None else clean
+
+    def _suspect(self, key: str) -> bool:
+        suspect = (
+            key in self._dropped
+            or key in self._changed
+            or key in self._peer
+            or key == FRAMES
+            or bool(self._prefixes and key.startswith(self._prefixes))
+        )
+        if len(self._suspects) < _MAX_SUSPECTS:
+            self._suspects[key] = suspect
+        return suspect
 
     def description(self, description: str | None, attributes: Mapping[str, Any]) -> str | None:
         """What a span's status may say: the type of the error."""

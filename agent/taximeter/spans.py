@@ -30,6 +30,7 @@ from taximeter import guard
 _PLAIN: Final = frozenset({str, int, float, bool})
 _UNSET: Final = api.Status(api.StatusCode.UNSET)
 _SAMPLED: Final = api.TraceFlags(api.TraceFlags.SAMPLED)
+_RANDOM: Final = api.TraceFlags(api.TraceFlags.SAMPLED | api.TraceFlags.RANDOM_TRACE_ID)
 _NO_STATE: Final = api.TraceState()
 
 
@@ -102,14 +103,16 @@ class Span(sdk._Span):
         self._start_time: int | None = None
         self._end_time: int | None = None
         self._record_end_metrics = None
-        self._attributes = Attributes(limits.max_span_attributes, limits.max_span_attribute_length)
+        self._attributes: Attributes = Attributes(
+            limits.max_span_attributes, limits.max_span_attribute_length
+        )
         if attributes:
             self._attributes._set_items(attributes)
         if links:
             self._links = self._new_links(links)
 
     def __getattr__(self, name: str) -> Any:
-        # Reached only for what is not there: lists are made when somebody looks or adds.
+        # Reached only for what is not there: lists are made when somebody adds.
         if name == "_events":
             self._events = BoundedList(self._limits.max_events)
             return self._events
@@ -118,8 +121,35 @@ class Span(sdk._Span):
             return self._links
         raise AttributeError(name)
 
+    @property
+    def events(self) -> Sequence[sdk.Event]:
+        return tuple(self._events) if "_events" in self.__dict__ else ()
+
+    @property
+    def links(self) -> Sequence[api.Link]:
+        return tuple(self._links) if "_links" in self.__dict__ else ()
+
     def _readable_span(self) -> sdk.ReadableSpan:
         return self
+
+    def set_attributes(self, attributes: Mapping[str, types.AnyValue]) -> None:
+        if self._end_time is None:
+            self._attributes._set_items(attributes)
+        else:
+            super().set_attributes(attributes)  # which says so
+
+    def end(self, end_time: int | None = None) -> None:
+        if self._start_time is None or self._end_time is not None:
+            super().end(end_time)  # likewise
+            return
+        try:
+            self._end_time = time_ns() if end_time is None else end_time
+            self._attributes._immutable = True
+            processor = self._span_processor
+            processor._on_ending(self)
+            processor.on_end(self)
+        except Exception as error:
+            guard.caught("spans.end", error)
 
 
 class Tracer(sdk.Tracer):
@@ -176,8 +206,10 @@ class Tracer(sdk.Tracer):
             flags = api.TraceFlags(chosen.decision.is_sampled())  # type: ignore[no-untyped-call]
             state, attributes = chosen.trace_state or _NO_STATE, chosen.attributes
         if random:
-            flags = api.TraceFlags(flags | api.TraceFlags.RANDOM_TRACE_ID)
-        made = api.SpanContext(trace_id, ids.generate_span_id(), False, flags, state)
+            sampled = flags is _SAMPLED
+            flags = _RANDOM if sampled else api.TraceFlags(flags | api.TraceFlags.RANDOM_TRACE_ID)
+        # As SpanContext() makes it, less its look at whether the numbers are in range.
+        made = tuple.__new__(api.SpanContext, (trace_id, ids.generate_span_id(), False, flags, state, True))
         if not recording:
             return api.NonRecordingSpan(context=made)
         span = Span(

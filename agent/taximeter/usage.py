@@ -21,6 +21,7 @@ from taximeter.pricing import Usage
 
 #: What providers call the tier that the plain price is for.
 _STANDARD: Final = frozenset({"", "default", "auto", "standard", "standard_only", "on_demand", "unspecified"})
+_ABSENT: Final = object()
 _MAX: Final = 10**12  # more tokens than any call has: a count beyond it is no count
 
 
@@ -212,6 +213,12 @@ def tier_of(*said: Any) -> str:
 def _get(value: Any, name: str) -> Any:
     if value is None:
         return None
+    if type(value) is dict:
+        return value.get(name)
+    extra: Any = getattr(value, "__pydantic_extra__", _ABSENT)
+    if extra is not _ABSENT:  # its own way of saying that there is no such field takes ten microseconds
+        found = value.__dict__.get(name)
+        return extra.get(name) if found is None and extra else found
     if isinstance(value, Mapping):
         return value.get(name)
     return getattr(value, name, None)

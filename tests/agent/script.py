@@ -52,7 +52,7 @@ class Script:
 
     def wait(self) -> Script:
         """Until it listens."""
-        for _ in range(1200):
+        for _ in range(3600):
             if self.process.poll() is not None:
                 raise AssertionError(f"ended with {self.process.returncode}: {self.log()}")
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.1):
