@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-OURS, OFFICIAL = "Taximeter", "official 0.155"
+OURS, OFFICIAL = "Taximeter", "official"
 _TICK = os.sysconf("SC_CLK_TCK")
 _NAMES = ("otelcol-peer", "otelcol-contrib", "otelcol")
 
