@@ -53,8 +53,8 @@ def _finding(
         f"{percent(took / whole)} of "
         f"its requests' time; the service's usual statement takes {seconds(usual / 1e9)}"
         + (f"; returns {count(statistics.median(rows))} rows" if rows else ""),
-        remedy="Look at its plan: `taximeter advise db --dsn ...` proposes indexes; else ask for less at "
-        "a time.",
+        remedy="Look at its plan (EXPLAIN) for a sequential scan that an index would spare, or ask for less "
+        "at a time.",
         assumption="with the right index it takes as long as the service's usual statement; the lower "
         "bound is half "
         "of that gain",
