@@ -23,6 +23,7 @@
 #   make bench-agent      what watching costs a request: plain, stock, OpenLIT, ddtrace, Logfire and ours
 #   make bench-collector    what a span costs: ours and the official collector, one pinned core (TAXIMETER_OTELCOL)
 #   make prove-durable      nothing lost, nothing twice: kills, outages, full disk, damage; the official one beside it
+#   make prove-sampling     20,000 traces through tail sampling here and in the official collector (TAXIMETER_OTELCOL)
 #   make prove-hostile      a million mutated requests, bombs, slow senders and floods
 #   make prove-harmless   every function of the agent made to raise; 100,000 requests with a dead collector
 PYTHON ?= python3
@@ -30,7 +31,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: bench-collector prove-durable prove-hostile pictures prove-workers prove-versions prove-readers help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages bench-analysis prove-loadtest
+.PHONY: bench-collector prove-durable prove-hostile prove-sampling pictures prove-workers prove-versions prove-readers help demo test dashboards-pictures bench-agent prove-node prove-gate prove-account prove-harmless prove-prices check format system-packages prove-typescript clean page prove-alerts prove-pages bench-analysis prove-loadtest
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -110,6 +111,9 @@ bench-collector: .venv/dev.stamp
 
 prove-durable: .venv/dev.stamp
 	@$(BIN)/python -m tests.collector.prove_durable $(PROVE_ARGS)
+
+prove-sampling: .venv/dev.stamp
+	@$(BIN)/python -m tests.collector.prove_sampling
 
 prove-hostile: .venv/dev.stamp
 	@$(BIN)/python -m tests.collector.prove_hostile $(PROVE_ARGS)

@@ -125,7 +125,7 @@ def money(trace: Trace) -> float:
 #: The same policies, written from the official documentation, on whole decoded traces.
 ORACLE: dict[str, Callable[[bytes, Trace], bool]] = {
     "always": lambda i, t: True,
-    "slow": lambda i, t: took_ms(t) >= 900,
+    "slow": lambda i, t: took_ms(t) > 900,
     "middling": lambda i, t: met_on_the_way(t, 300, 600),
     "failed": lambda i, t: any(span.status.code == 2 for _, span in t),
     "number": lambda i, t: anywhere(t, "n", lambda v: isinstance(v, int) and 10 <= v <= 12),
@@ -136,7 +136,7 @@ ORACLE: dict[str, Callable[[bytes, Trace], bool]] = {
     "of a resource": lambda i, t: anywhere(t, "zone", lambda v: v == "z3"),
     "tenth": lambda i, t: fnv1a(b"default-hash-seed" + i) <= (2**64 - 1) // 10,
     "salted": lambda i, t: fnv1a(b"x" + i) <= int(0.333 * 2**64),
-    "both": lambda i, t: took_ms(t) >= 500 and anywhere(t, "t", lambda v: v == "a"),
+    "both": lambda i, t: took_ms(t) > 500 and anywhere(t, "t", lambda v: v == "a"),
     "dear": lambda i, t: money(t) >= 0.05,
     "loop": lambda i, t: most_repeated(t) >= 4,
 }

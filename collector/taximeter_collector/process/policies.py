@@ -74,14 +74,14 @@ class Always(Policy):
 
 
 class Latency(Policy):
-    """From the first start to the last end, at least so many ms."""
+    """From the first start to the last end, more than so many ms, whole ones, as officially."""
 
     def __init__(self, name: str, values: Mapping[str, Any]) -> None:
         super().__init__(name)
         self._low = values["threshold_ms"]
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
-        return Answer.YES if (facts.end - facts.start) // 1_000_000 >= self._low else Answer.NO
+        return Answer.YES if (facts.end - facts.start) // 1_000_000 > self._low else Answer.NO
 
 
 class LatencyBetween(Policy):
