@@ -64,7 +64,8 @@ def _commands() -> Iterator[tuple[str, str]]:
 
 
 def _command(line: str) -> str | None:
-    found = re.match(r"\s*(taximeter .*)", re.split(r"\s+#|\s[|&>]|&$", line)[0])
+    # "taximeter budget: ..." is an error as printed, no command.
+    found = re.match(r"\s*(taximeter (?![a-z ]+: ).*)", re.split(r"\s+#|\s[|&>]|&$", line)[0])
     return found[1].strip() if found else None
 
 
