@@ -39,11 +39,9 @@ def hex_trace(high: int, low: int) -> str:
 def slow(store: Store, threshold_s: float, top: int) -> Slow:
     """Requests and queries that took ``threshold_s`` or longer: their number, and the ``top`` longest."""
     # The narrow questions first: a slow service has a million slow requests, and ten are shown.
-    [(requests_total,)] = store.rows("SELECT count(*) FROM req WHERE duration_s >= ?", [threshold_s])
-    [(shown_from,)] = store.rows(
-        "SELECT min(duration_ns) FROM ("
-        "SELECT duration_ns FROM req WHERE duration_s >= ? ORDER BY duration_ns DESC LIMIT ?)",
-        [threshold_s, top],
+    [(requests_total, shown_from)] = store.rows(
+        f"SELECT count(*), list_last(max(duration_ns, {max(1, top):d})) FROM req WHERE duration_s >= ?",
+        [threshold_s],
     )
     requests = store.rows(
         f"""

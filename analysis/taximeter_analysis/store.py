@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -129,6 +130,18 @@ class Store:
         """
         try:
             return self._db.execute(sql, parameters).fetchall()
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            raise StoreError(self._unreadable(error)) from error
+
+    def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """Run one query and read its rows by columns, a part at a time.
+
+        Raises:
+            StoreError: a segment is damaged or was removed while reading.
+        """
+        try:
+            reader: pa.RecordBatchReader = self._db.sql(sql).to_arrow_reader(1 << 18)
+            yield from reader
         except (duckdb.IOException, duckdb.InvalidInputException) as error:
             raise StoreError(self._unreadable(error)) from error
 

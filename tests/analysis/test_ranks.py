@@ -117,30 +117,6 @@ def test_bounds_of_a_ratio_hold_it_and_a_quantile_that_did_not_rise_is_not_calle
     assert same.p_not_higher >= 0.5
 
 
-def test_ranks_of_all_are_merged_from_thin_slices_of_sorted_routes() -> None:
-    dice = random.Random(17)
-    for sizes in ([1], [3, 1, 2], [5000], [40_000, 7, 2500, 1000, 999], [3000] * 9):
-        groups = [
-            sorted(round(dice.lognormvariate(3 + at, 1)) for _ in range(size))
-            for at, size in enumerate(sizes)
-        ]
-        samples = [
-            ranks.Samples(at, len(values), step := max(1, len(values) // ranks.SAMPLES), values[::step])
-            for at, values in enumerate(groups)
-        ]
-        everything = sorted(value for values in groups for value in values)
-        for first, last in {(1, 1), (1, len(everything)), (len(everything) // 2 + 1, len(everything))}:
-            slices = ranks.slices_of(samples, first, last)
-            found = sorted(
-                v for at, values in enumerate(groups) for v in values[slices[at][0] : slices[at][1]]
-            )
-            skipped = sum(skip for skip, _ in slices.values())
-            assert found[first - skipped - 1 : last - skipped] == everything[first - 1 : last]
-        if sizes == [3000] * 9:
-            thin = ranks.slices_of(samples, 13_000, 13_100)
-            assert sum(end - skip for skip, end in thin.values()) < 1000
-
-
 def test_every_route_and_the_whole_equal_plain_python(hotel_report: Report, hotel_rows: Builder) -> None:
     everything = sorted(row["duration_ns"] / 1e9 for row in hotel_rows.requests)
     assert hotel_report.ranked == tuple(quantiles.ranked(q, everything) for q in ranks.QUANTILES)
@@ -175,4 +151,4 @@ def test_no_requests_no_ranks(tmp_path: Path) -> None:
 
 def test_nothing_is_left_in_the_database(hotel_store: Store) -> None:
     report(hotel_store)
-    assert ("sorted",) not in hotel_store.rows("SELECT table_name FROM duckdb_tables()")
+    assert ("labels",) not in hotel_store.rows("SELECT table_name FROM duckdb_tables()")
