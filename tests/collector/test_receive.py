@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from taximeter_collector.errors import Refusal
-from taximeter_collector.receive.encoding import from_json
+from taximeter_collector.memory import resident_bytes
+from taximeter_collector.receive.encoding import decompress, from_json
 from tests.collector.support import (
     Collector,
     GrpcBackend,
@@ -214,3 +216,18 @@ def test_grpc_refusals(running: Collector) -> None:
 def test_a_json_body_of_very_many_objects_is_refused_before_it_is_built() -> None:
     with pytest.raises(Refusal, match="more than 600000 objects and lists"):
         from_json(b"[" + b"{}," * 600_000 + b"{}]", trace_service_pb2.ExportTraceServiceRequest)
+
+
+def test_damaged_bodies_leave_no_memory_behind() -> None:
+    """pyarrow's own read() keeps all that it had decompressed when the end of a body turns out damaged."""
+    whole = pa.compress(os.urandom(8 << 20), "zstd", asbytes=True)
+    damaged = whole[: -(1 << 20)] + bytes(1 << 20)
+
+    def refused(times: int) -> int:
+        for _ in range(times):
+            with pytest.raises(Refusal, match="not valid zstd"):
+                decompress(damaged, "zstd", 20 << 20)
+        return resident_bytes()
+
+    before = refused(5)
+    assert refused(40) - before < 100 << 20  # 280 MiB were kept

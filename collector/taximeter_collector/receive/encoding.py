@@ -35,10 +35,7 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         elif encoding in ("deflate", "zlib"):
             plain = _inflate(body, 15, limit)
         elif encoding == "zstd":
-            import pyarrow as pa  # noqa: PLC0415  (slow to import, and few send zstd)
-
-            with pa.CompressedInputStream(pa.BufferReader(body), "zstd") as stream:
-                plain = stream.read(limit + 1)
+            plain = _unzstd(body, limit)
         else:
             accepted = ", ".join(ENCODINGS)
             message = f"content-encoding {encoding!r} is not supported; accepted: {accepted}"
@@ -77,6 +74,18 @@ def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
             if not piece and not body and not stream.eof:
                 raise EOFError("it ends too early")
         body = stream.unused_data
+    return b"".join(pieces)
+
+
+def _unzstd(body: bytes, limit: int) -> bytes:
+    import pyarrow as pa  # noqa: PLC0415  (slow to import, and few send zstd)
+
+    pieces, size, piece = [], 0, bytearray(_CHUNK)
+    with pa.CompressedInputStream(pa.BufferReader(body), "zstd") as stream:
+        # Not read(): where a body is damaged, pyarrow never frees what it had read of it.
+        while size <= limit and (length := stream.readinto(piece)):
+            pieces.append(bytes(piece[:length]))
+            size += length
     return b"".join(pieces)
 
 
