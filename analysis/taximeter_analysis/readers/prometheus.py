@@ -237,12 +237,13 @@ class _Reader:
         self._progress("the course of things")
         growth, step = self._growth, course.step_for(self._growth.until - self._growth.since)
         matchers = growth.selector
+        back = max(LOOKBACK_S, math.ceil(step))  # the last step may end after the window
 
         def grown(name: str, *by: str, more: str = "") -> dict[str, list[float]]:
             inner = ", ".join(part for part in (matchers, more) if part)
             found = {}
             for item in growth.steps(
-                f"sum by ({', '.join(by)}) (last_over_time({name}{{{inner}}}[{LOOKBACK_S}s]))", step
+                f"sum by ({', '.join(by)}) (last_over_time({name}{{{inner}}}[{back}s]))", step
             ):
                 at = {round((float(t) - growth.since) / step): float(v) for t, v in item["values"]}
                 values = [at.get(index, 0.0) for index in range(max(at) + 1)]

@@ -48,12 +48,13 @@ class Growth:
         return _result(answer)
 
     def steps(self, expression: str, step_s: float) -> list[dict[str, Any]]:
-        """A range query over the window."""
+        """A range query over the window, and to the end of the step that the window ends in."""
+        last = self.since + math.ceil((self.until - self.since) / step_s) * step_s
         answer = self.web.json(
             "/api/v1/query_range",
             query=expression,
             start=f"{self.since:.3f}",
-            end=f"{self.until:.3f}",
+            end=f"{last:.3f}",
             step=step_s,
         )
         return _result(answer)
