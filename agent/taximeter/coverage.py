@@ -15,7 +15,7 @@ GENAI: Final = "1.3b0"  # opentelemetry-instrumentation-genai-*
 #: Releases of OpenTelemetry that Taximeter is tested with (`make prove-versions`): of the API and SDK
 #: and, which the project releases together, of its instrumentors.
 SDK: Final = ((1, 45, 0), (1, 46, 0))  # from, and below
-INSTRUMENTORS: Final = ("0.66b0", "0.66b1", "0.66b2")
+INSTRUMENTORS: Final = ("0.66b0", "0.66b1")
 MODELS: Final = ("1.3b0",)
 #: Pieces without which nothing is measured.
 NEEDED: Final = ("opentelemetry-api", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")

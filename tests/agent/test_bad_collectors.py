@@ -137,6 +137,24 @@ SETTINGS = {
 
 
 ALL = bool(os.environ.get("PROVE_HARMLESS"))
+
+
+def _unharmed(service: Service) -> str:
+    """The service answers as ever, hardly grows and ends. Returns its log, where each outage is told once."""
+    before = _memory(service)
+    assert _exercise(service) == EXPECTED
+    time.sleep(0.5)
+    grown = _memory(service) - before
+    assert service.stop() == -signal.SIGTERM
+    assert grown < 60_000, f"{grown} kB more"
+    log = service.log()
+    assert "Traceback" not in log
+    for kind in ("spans", "metrics", "logs"):
+        assert log.count(f"does not take {kind}") <= 1
+    assert len(log.splitlines()) < 15, log
+    return log
+
+
 HTTP = [*BEHAVIOURS, *ABSENT] if ALL else ["hangs", "refuses", "answers without end", "is not there"]
 
 
@@ -146,19 +164,9 @@ def test_a_bad_collector_harms_no_request(start: Start, name: str) -> None:
         address = ABSENT.get(name, url)
         # The agent's own lines would be lost among those that the service sends.
         service = start("light", OTEL_EXPORTER_OTLP_ENDPOINT=address, OTEL_LOGS_EXPORTER="otlp", **SETTINGS)
-        before = _memory(service)
-        assert _exercise(service) == EXPECTED
-        time.sleep(0.5)
-        grown = _memory(service) - before
-        assert service.stop() == -signal.SIGTERM
-    assert grown < 60_000, f"{grown} kB more"
-    log = service.log()
-    assert "Traceback" not in log
-    for kind in ("spans", "metrics", "logs"):
-        assert log.count(f"does not take {kind}") <= 1
+        log = _unharmed(service)
     if name in {"is not there", "has no address", "refuses", "is full", "hangs up", "speaks no HTTP"}:
         assert log.count("does not take spans") == log.count("does not take logs") == 1, log
-    assert len(log.splitlines()) < 15, log
 
 
 def _answers(status: grpc.StatusCode) -> grpc.GenericRpcHandler:
@@ -214,17 +222,7 @@ def test_a_bad_collector_harms_no_request_over_grpc(start: Start, name: str) -> 
             OTEL_LOGS_EXPORTER="otlp",
             **SETTINGS,
         )
-        before = _memory(service)
-        assert _exercise(service) == EXPECTED
-        time.sleep(0.5)
-        grown = _memory(service) - before
-        assert service.stop() == -signal.SIGTERM
-    assert grown < 60_000, f"{grown} kB more"
-    log = service.log()
-    assert "Traceback" not in log
-    for kind in ("spans", "metrics"):
-        assert log.count(f"does not take {kind}") <= 1
-    assert len(log.splitlines()) < 15, log
+        _unharmed(service)
 
 
 def test_an_outage_is_counted_and_its_end_is_told(start: Start) -> None:

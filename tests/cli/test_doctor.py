@@ -114,7 +114,7 @@ def test_a_service_says_the_same_at_its_start_and_starts(tmp_path: Path) -> None
         ("opentelemetry-sdk", "1.45.2", None),
         ("opentelemetry-sdk", "1.46.0", ">=1.45.0,<1.46.0"),
         ("opentelemetry-instrumentation-flask", "0.66b0", None),
-        ("opentelemetry-instrumentation-flask", "0.65b0", ">=0.66b0,<=0.66b2"),
+        ("opentelemetry-instrumentation-flask", "0.65b0", ">=0.66b0,<=0.66b1"),
         ("opentelemetry-instrumentation-genai-openai", "1.2b0", ">=1.3b0,<=1.3b0"),
         ("opentelemetry-instrumentation-somebody", "0.1", None),
     ],

@@ -46,11 +46,6 @@ class Estimate:
         return self.low <= measured <= self.high
 
 
-def around(value: float, share: float) -> Estimate:
-    """A saving known to within a share of itself."""
-    return Estimate(value, value * (1 - share), value * (1 + share))
-
-
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that could be better."""
