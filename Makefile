@@ -10,6 +10,7 @@
 #   make prove-stack      Prometheus 2.42 and 3.x by every way, and a real Tempo, on one run of the example
 #   make check    formatting, lint, types, layers (no test), under 90 seconds
 #   make prove-node       a Node service without the agent, against three ledgers (needs node and npm)
+#   make prove-discover   `taximeter discover` on five open code bases, against labels made by hand
 #   make prove-alerts     every alert's promtool cases, thirty times over
 #   make prove-pages      a simulated day raises no alert, and each of 22 regressions raises its own
 #   make prove-gate       the budget's gate: false alarms, power, missing data, on recorded requests
@@ -71,6 +72,11 @@ test: .venv/dev.stamp system-packages
 
 prove-node: .venv/dev.stamp
 	@$(BIN)/python -m examples.node_service
+
+# TAXIMETER_CODEBASES: a folder of git directories; without it they are cloned from GitHub.
+.PHONY: prove-discover
+prove-discover: .venv/dev.stamp
+	@$(BIN)/python -m benchmarks.discover
 
 prove-gate: .venv/dev.stamp
 	@$(BIN)/python -m benchmarks.prove_gate

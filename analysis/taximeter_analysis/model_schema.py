@@ -1,8 +1,8 @@
 """The JSON Schemas of what the commands print, rendered from the dataclasses of their models.
 
-One source: a field's type and the text beside it. The committed ``report.schema.json`` and
-``compare.schema.json`` are this module's output (``python -m taximeter_analysis.model_schema``), and
-a test fails when they drift.
+One source: a field's type and the text beside it. The committed ``report.schema.json``,
+``compare.schema.json`` and ``discover.schema.json`` are this module's output (``python -m
+taximeter_analysis.model_schema``), and a test fails when they drift.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from taximeter_analysis.compare.model import Comparison
+from taximeter_analysis.discover.model import Discovery
 from taximeter_analysis.model import SCHEMA_VERSION, Report
 
 COMMITTED = Path(__file__).with_name("report.schema.json")
 COMPARE_COMMITTED = Path(__file__).with_name("compare.schema.json")
+DISCOVER_COMMITTED = Path(__file__).with_name("discover.schema.json")
 
 _SIMPLE = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 
@@ -46,6 +48,12 @@ def text() -> str:
 def compare_text() -> str:
     """The schema of `Comparison` as committed."""
     found = schema(Comparison, "taximeter compare --format json")
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def discover_text() -> str:
+    """The schema of `Discovery` as committed."""
+    found = schema(Discovery, "taximeter discover --format json")
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -81,4 +89,5 @@ def _of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
 if __name__ == "__main__":
     COMMITTED.write_text(text(), encoding="utf-8")
     COMPARE_COMMITTED.write_text(compare_text(), encoding="utf-8")
-    sys.stdout.write(f"written: {COMMITTED.name}, {COMPARE_COMMITTED.name}\n")
+    DISCOVER_COMMITTED.write_text(discover_text(), encoding="utf-8")
+    sys.stdout.write(f"written: {COMMITTED.name}, {COMPARE_COMMITTED.name}, {DISCOVER_COMMITTED.name}\n")

@@ -49,6 +49,11 @@ COMMANDS = {
         "analysis",
         "what changed between two windows, versions, runs or saved reports",
     ),
+    "discover": Command(
+        "taximeter_analysis.discover.command",
+        "discover",
+        "what a code base asks of databases and models, and what traces have never seen of it",
+    ),
     "loadtest": Command(
         "taximeter_analysis.loadtest.command",
         "analysis",
