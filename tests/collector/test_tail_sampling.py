@@ -168,7 +168,7 @@ def traffic(traces: int, seed: int = 7, *, per_row: int = 40) -> list[Row]:
                 ("t", rnd.choice(("a", "b", "bc", "xy", "z", "q")), 0.3),
                 ("db.query.text", f"SELECT {rnd.randrange(3)}", 0.5),
                 ("gen_ai.usage.cost.amount", rnd.random() / 20, 0.2),
-                ("long", "x" * 200, 0.5),
+                ("long", "a zone, t, n: keys that are no keys here; z3 " + "x" * 160, 0.5),
             ):
                 if rnd.random() < share:
                     set_value(span.attributes.add(key=key).value, value)

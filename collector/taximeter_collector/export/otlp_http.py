@@ -8,6 +8,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 import httpx
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
@@ -49,6 +50,7 @@ class OtlpHttpExporter(Exporter):
             verify=self._verify,
             trust_env=not hosts <= _LOOPBACK,  # a proxy is no way to one's own machine
         )
+        anyio.get_cancelled_exc_class()  # httpx would import its backend while the first request waits
 
     async def export(self, origin: Origin, batch: Batch) -> int:
         assert self._client is not None

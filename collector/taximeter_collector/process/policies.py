@@ -11,7 +11,7 @@ Two policies are Taximeter's own: ``expensive`` (the money of the trace's model 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
@@ -25,6 +25,7 @@ from taximeter_collector.process.raw import status_code
 
 _STATUS = {"UNSET": 0, "OK": 1, "ERROR": 2}
 _MAX_STATEMENTS = 256  # different statements counted per trace
+_FEW_TEXTS = 8  # so many searches still cost less than decoding a span
 
 
 class Answer(Enum):
@@ -50,6 +51,24 @@ class Facts:
     statements: dict[int, int] | None = None
     weight: float = 1.0  # how many traces this one stands for, by an upstream sampler's word
 
+    def add(self, heads: list[Any]) -> None:
+        """Count these spans in, and stretch the time to theirs."""
+        self.spans += len(heads)
+        self.start, self.end = stretched(self.start, self.end, heads)
+
+
+def stretched(start: int, end: int, heads: list[Any]) -> tuple[int, int]:
+    """The time from ``start`` to ``end`` (0: none yet), stretched to these spans'."""
+    starts = [head.start for head in heads]
+    earliest = min(starts)
+    if earliest:
+        start = min(start, earliest) if start else earliest
+    else:  # a span without a start; as officially, whatever comes next replaces it
+        for begun in starts:
+            if not start or begun < start:
+                start = begun
+    return start, max(end, *[head.end for head in heads])
+
 
 class Policy:
     """``name`` is what a kept trace gives as its reason; ``rate`` its chance, where it is left to chance."""
@@ -59,8 +78,11 @@ class Policy:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
-        """Take note of one span: its head, its bytes, its resource's message. Asked only if overridden."""
+    def see(self, facts: Facts, heads: list[Any], spans: list[bytes], resource: Any) -> None:
+        """Take note of spans of one trace: their heads, their bytes, their resource's message.
+
+        ``facts`` has the times of what came before. Asked only if overridden.
+        """
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
         raise NotImplementedError
@@ -91,9 +113,13 @@ class LatencyBetween(Policy):
         super().__init__(name)
         self._low, self._high, self._bit = values["threshold_ms"], values["upper_threshold_ms"], bit
 
-    def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
-        if self._low < (facts.end - facts.start) // 1_000_000 <= self._high:
-            facts.marks |= self._bit
+    def see(self, facts: Facts, heads: list[Any], spans: list[bytes], resource: Any) -> None:
+        start, end = facts.start, facts.end
+        for head in heads:
+            start, end = stretched(start, end, [head])
+            if self._low < (end - start) // 1_000_000 <= self._high:
+                facts.marks |= self._bit
+                return
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
         return Answer.YES if facts.marks & self._bit else Answer.NO
@@ -107,35 +133,62 @@ class StatusCode(Policy):
         self._codes = {_STATUS[code] for code in values["status_codes"]}
         self._bit = bit
 
-    def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
-        status = head.status
-        if (status_code(status) if status else 0) in self._codes:
-            facts.marks |= self._bit
+    def see(self, facts: Facts, heads: list[Any], spans: list[bytes], resource: Any) -> None:
+        codes = self._codes
+        for status in [head.status for head in heads]:
+            if (status_code(status) if status else 0) in codes:
+                facts.marks |= self._bit
+                return
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
         return Answer.YES if facts.marks & self._bit else Answer.NO
 
 
 class Attribute(Policy):
-    """Some span, or its resource, has an attribute whose value passes a test."""
+    """Some span, or its resource, has an attribute whose value passes a test.
 
-    def __init__(self, name: str, key: str, test: Callable[[Any], bool], bit: int, *, invert: bool) -> None:
+    ``texts``: the only values that pass, where so few do: a span without any of them is not decoded.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        key: str,
+        test: Callable[[Any], bool],
+        bit: int,
+        *,
+        invert: bool,
+        texts: Iterable[str] = (),
+    ) -> None:
         super().__init__(name)
         self._key, self._test, self._bit, self._invert = key, test, bit, invert
         self._needle = key.encode()
+        self._texts = [text.encode() for text in texts]
+        self._resource: tuple[bytes, bool] = (b"", False)  # the last one, and whether it passed
 
-    def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
+    def see(self, facts: Facts, heads: list[Any], spans: list[bytes], resource: Any) -> None:
         if facts.marks & self._bit:
             return
-        # Most spans do not have the key: a search for its bytes is cheaper than decoding.
-        if self._needle in span:
-            pairs = Span.FromString(span).attributes
-        elif self._needle in resource.resource:
-            pairs = Resource.FromString(resource.resource).attributes
-        else:
-            return
-        if any(pair.key == self._key and self._test(pair.value) for pair in pairs):
+        about: bytes = resource.resource
+        if about != self._resource[0]:
+            found = self._needle in about and self._passes(Resource.FromString(about).attributes)
+            self._resource = (about, found)
+        if self._resource[1]:
             facts.marks |= self._bit
+            return
+        needle, texts = self._needle, self._texts
+        # Most spans do not have the key: a search for its bytes is cheaper than decoding.
+        for span in spans:
+            if (
+                needle in span
+                and (not texts or any(text in span for text in texts))
+                and self._passes(Span.FromString(span).attributes)
+            ):
+                facts.marks |= self._bit
+                return
+
+    def _passes(self, pairs: Iterable[Any]) -> bool:
+        return any(pair.key == self._key and self._test(pair.value) for pair in pairs)
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
         matched = bool(facts.marks & self._bit)
@@ -186,9 +239,9 @@ class And(Policy):
         for part in parts:
             self.rate *= part.rate
 
-    def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
+    def see(self, facts: Facts, heads: list[Any], spans: list[bytes], resource: Any) -> None:
         for part in self._parts:
-            part.see(facts, head, span, resource)
+            part.see(facts, heads, spans, resource)
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
         for part in self._parts:
@@ -204,8 +257,10 @@ class Expensive(Policy):
         super().__init__(name)
         self._least = values["min_usd"]
 
-    def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
-        if b".cost.amount" in span:
+    def see(self, facts: Facts, heads: list[Any], spans: list[bytes], resource: Any) -> None:
+        for span in spans:
+            if b".cost.amount" not in span:
+                continue
             for pair in Span.FromString(span).attributes:
                 if pair.key in (semconv.GEN_AI_USAGE_COST_AMOUNT, semconv.COLLECTOR_COST_AMOUNT):
                     facts.money += pair.value.double_value or float(pair.value.int_value)
@@ -224,9 +279,12 @@ class NPlusOne(Policy):
         self._least = values["min_calls"]
         self._needles = [key.encode() for key in self._KEYS]
 
-    def see(self, facts: Facts, head: Any, span: bytes, resource: Any) -> None:
-        if not any(needle in span for needle in self._needles):
-            return
+    def see(self, facts: Facts, heads: list[Any], spans: list[bytes], resource: Any) -> None:
+        for span in spans:
+            if any(needle in span for needle in self._needles):
+                self._count(facts, span)
+
+    def _count(self, facts: Facts, span: bytes) -> None:
         found = {p.key: p.value.string_value for p in Span.FromString(span).attributes}
         statement = next((found[key] for key in self._KEYS if found.get(key)), None)
         if statement is None:
@@ -254,7 +312,9 @@ def _build(values: dict[str, Any], bit: Callable[[], int]) -> Policy:
         return And(name, [_build(part, bit) for part in own["and_sub_policy"]])
     if kind in ("string_attribute", "numeric_attribute"):
         test = _text_test(own) if kind == "string_attribute" else _number_test(own)
-        return Attribute(name, own["key"], test, bit(), invert=own["invert_match"])
+        plain = kind == "string_attribute" and not own["enabled_regex_matching"]
+        texts = own["values"] if plain and len(own["values"]) <= _FEW_TEXTS else ()
+        return Attribute(name, own["key"], test, bit(), invert=own["invert_match"], texts=texts)
     makers: dict[str, Callable[[], Policy]] = {
         "always_sample": lambda: Always(name),
         "latency": lambda: (

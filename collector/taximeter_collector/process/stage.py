@@ -19,6 +19,7 @@ import asyncio
 import logging
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
@@ -132,23 +133,30 @@ class TailSamplingStage:
         seqs = {seq for o in decided if o.trace_id in wanted for seq in o.seqs}
         spans = await asyncio.to_thread(self._gather, await self._source.rows(seqs), wanted)
         if self._annotate is not None:
-            spans = {trace_id: self._annotate(parts) for trace_id, parts in spans.items()}
+            annotate = self._annotate
+            spans = {trace_id: raw.grouped(annotate(raw.apart(groups))) for trace_id, groups in spans.items()}
         for group in _grouped(outcomes, spans):
             late = [o for o in group if isinstance(o, Late) and o.seq > self._late]
-            parts: list[raw.RawSpan] = []
+            parts: list[raw.RawSpans] = []
             for outcome in group:
                 if isinstance(outcome, Decided) and outcome.trace_id in spans:
                     mark = self._mark(outcome.decision)
-                    parts += [raw.RawSpan(r, s, span + mark) for r, s, span in spans[outcome.trace_id]]
-            parts += [part._replace(span=part.span + self._mark(d)) for o in late for part, d in o.spans]
+                    parts += [
+                        raw.RawSpans(resource, scope, [span + mark for span in found])
+                        for resource, scope, found in spans[outcome.trace_id]
+                    ]
+            parts += raw.grouped(
+                part._replace(span=part.span + self._mark(d)) for o in late for part, d in o.spans
+            )
             rows = [
                 (o.trace_id, o.decision.kept, o.decision.reason, o.decision.at_seq, o.decision.count)
                 for o in group
                 if isinstance(o, Decided)
             ]
             last_late = max((o.seq for o in late), default=self._late)
+            items = sum(len(part.spans) for part in parts)
             if not await self._append(
-                raw.join(parts), len(parts), _writer(rows, last_late, self._forgotten())
+                raw.join_groups(parts), items, _writer(rows, last_late, self._forgotten())
             ):
                 return False
             self._late = last_late
@@ -176,23 +184,31 @@ class TailSamplingStage:
         return forgotten
 
     def _count_decisions(self, decided: Iterable[Decided]) -> None:
-        for outcome in decided:
+        for (kept, reason), traces in Counter((o.decision.kept, o.decision.reason) for o in decided).items():
             self._own.add(
                 "otelcol_processor_tail_sampling_global_count_traces_sampled",
+                traces,
                 processor=self.name,
-                policy=outcome.decision.reason,
-                sampled=str(outcome.decision.kept).lower(),
+                policy=reason,
+                sampled=str(kept).lower(),
             )
 
-    def _gather(self, rows: list[Row], wanted: dict[bytes, Decision]) -> dict[bytes, list[raw.RawSpan]]:
+    def _gather(self, rows: list[Row], wanted: dict[bytes, Decision]) -> dict[bytes, list[raw.RawSpans]]:
         """The spans of the wanted traces, as they were when each was decided."""
-        spans: dict[bytes, list[raw.RawSpan]] = {trace_id: [] for trace_id in wanted}
+        spans: dict[bytes, list[raw.RawSpans]] = {trace_id: [] for trace_id in wanted}
         for row in rows:
             for resource, scope, found in raw.scopes(self._chain.row(row).payload):
-                for span in found:
-                    decision = wanted.get(trace_id := raw.trace_id(span))
-                    if decision is not None and row.seq <= decision.at_seq:
-                        spans[trace_id].append(raw.RawSpan(resource, scope, span))
+                last: bytes | None = None
+                into: list[bytes] | None = None
+                for trace_id, span in zip(raw.trace_ids(found), found):  # noqa: B905  (one for each)
+                    if trace_id != last:
+                        last, into = trace_id, None
+                        decision = wanted.get(trace_id)
+                        if decision is not None and row.seq <= decision.at_seq:
+                            into = []
+                            spans[trace_id].append(raw.RawSpans(resource, scope, into))
+                    if into is not None:
+                        into.append(span)
         return spans
 
     def _mark(self, decision: Decision) -> bytes:
@@ -240,19 +256,17 @@ def _writer(
 
 
 def _grouped(
-    outcomes: list[Decided | Late], spans: dict[bytes, list[raw.RawSpan]]
+    outcomes: list[Decided | Late], spans: dict[bytes, list[raw.RawSpans]]
 ) -> Iterator[list[Decided | Late]]:
     """Consecutive outcomes that make up one request of a reasonable size each."""
     group: list[Decided | Late] = []
     size = 0
     for outcome in outcomes:
         group.append(outcome)
-        parts = (
-            (part for part, _ in outcome.spans)
-            if isinstance(outcome, Late)
-            else spans.get(outcome.trace_id, ())
-        )
-        size += sum(len(part.span) for part in parts)
+        if isinstance(outcome, Late):
+            size += sum(len(part.span) for part, _ in outcome.spans)
+        else:
+            size += sum(sum(map(len, part.spans)) for part in spans.get(outcome.trace_id, ()))
         if size >= _REQUEST_BYTES:
             yield group
             group, size = [], 0

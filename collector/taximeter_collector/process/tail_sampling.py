@@ -137,33 +137,41 @@ class Sampler:
 
     def _note(self, row: Row) -> list[tuple[RawSpan, Decision]]:
         """Note a row's spans; returns those that come after their trace was decided."""
-        opened, seq, rooted = self._open, row.seq, self._root_ns
         late = []
         for resource, scope, spans, heads in raw.heads(row.payload):
-            for span, head in zip(spans, heads):  # noqa: B905  (hot, and of the same bytes)
-                trace_id = span[2:18] if span[:2] == raw.TRACE_ID_FIRST else head.trace_id
-                facts = opened.get(trace_id)
+            ids = raw.trace_ids(spans)
+            begin, count = 0, len(ids)
+            while begin < count:  # by runs: most neighbours belong to one trace
+                trace_id, end = ids[begin], begin + 1
+                while end < count and ids[end] == trace_id:
+                    end += 1
+                run, its_heads = spans[begin:end], heads[begin:end]
+                begin = end
+                facts = self._facts(trace_id, row, its_heads[0])
                 if facts is None:
                     decision = self._known(trace_id)
-                    if decision is not None:
-                        if (decision.kept or self.dry_run) and seq > decision.at_seq:
-                            late.append((RawSpan(resource, scope, span), decision))
-                        continue
-                    facts = opened[trace_id] = Facts(
-                        row.received_ns, [seq], weight=adjusted_count(head.trace_state)
-                    )
-                elif facts.seqs[-1] != seq:
-                    facts.seqs.append(seq)
-                facts.spans += 1
-                start, end = head.start, head.end
-                if not facts.start or start < facts.start:
-                    facts.start = start
-                facts.end = max(facts.end, end)
-                if rooted and not head.parent_span_id:
-                    self._rooted.setdefault(trace_id, row.received_ns)
+                    if decision and (decision.kept or self.dry_run) and row.seq > decision.at_seq:
+                        late += [(RawSpan(resource, scope, span), decision) for span in run]
+                    continue
                 for see in self._sees:
-                    see(facts, head, span, resource)
+                    see(facts, its_heads, run, resource)
+                facts.add(its_heads)
+                if self._root_ns and not all(head.parent_span_id for head in its_heads):
+                    self._rooted.setdefault(trace_id, row.received_ns)
         return late
+
+    def _facts(self, trace_id: bytes, row: Row, head: Any) -> Facts | None:
+        """The open trace, begun now if need be; None when it was decided before."""
+        facts = self._open.get(trace_id)
+        if facts is None:
+            if self._known(trace_id) is not None:
+                return None
+            facts = self._open[trace_id] = Facts(
+                row.received_ns, [row.seq], weight=adjusted_count(head.trace_state)
+            )
+        elif facts.seqs[-1] != row.seq:
+            facts.seqs.append(row.seq)
+        return facts
 
     def _decide(self, trace_id: bytes, now_ns: int) -> Decided:
         facts = self._open.pop(trace_id)
@@ -182,17 +190,22 @@ class Sampler:
         return Decided(trace_id, decision, facts.seqs)
 
 
+_PRECEDENCE = ((Answer.INVERTED_NO, False), (Answer.YES, True), (Answer.INVERTED_YES, True))
+
+
 def verdict(
     policies: Iterable[Policy], trace_id: bytes, facts: Facts, now_ns: int
 ) -> tuple[bool, str, float]:
     """(kept, the policy that decided, the chance a trace like this had). All policies are asked."""
-    answers = [(policy, policy.decide(trace_id, facts, now_ns)) for policy in policies]
-    for wanted, kept in ((Answer.INVERTED_NO, False), (Answer.YES, True), (Answer.INVERTED_YES, True)):
-        said = [policy for policy, answer in answers if answer is wanted]
-        if said:
-            # Kept for certain by one policy, by chance by another: it was certain.
-            best = max(said, key=lambda policy: policy.rate)
-            return kept, best.name, best.rate
+    best: dict[Answer, Policy] = {}
+    for policy in policies:
+        answer = policy.decide(trace_id, facts, now_ns)
+        # Kept for certain by one policy, by chance by another: it was certain.
+        if answer is not Answer.NO and (answer not in best or policy.rate > best[answer].rate):
+            best[answer] = policy
+    for wanted, kept in _PRECEDENCE if best else ():
+        if wanted in best:
+            return kept, best[wanted].name, best[wanted].rate
     return False, "no policy", 1.0
 
 
