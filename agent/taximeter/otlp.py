@@ -158,11 +158,19 @@ def span(one: ReadableSpan) -> bytes:
     return b"".join(parts)
 
 
-def request(spans: Iterable[tuple[ReadableSpan, bytes]]) -> bytes:
-    """An ExportTraceServiceRequest of spans and their encodings, by resource and scope."""
+#: A span that waits to be sent: of which resource and scope, and its message.
+Encoded = tuple[Resource, InstrumentationScope | None, bytes]
+
+
+def encode(one: ReadableSpan) -> Encoded:
+    """``one`` for :func:`request`."""
+    return one.resource, one.instrumentation_scope, span(one)
+
+
+def request(spans: Iterable[Encoded]) -> bytes:
+    """An ExportTraceServiceRequest of encoded spans, by resource and scope."""
     grouped: dict[int, tuple[Resource, dict[int, tuple[InstrumentationScope | None, list[bytes]]]]] = {}
-    for one, encoded in spans:
-        resource, scope = one.resource, one.instrumentation_scope
+    for resource, scope, encoded in spans:
         _, scopes = grouped.setdefault(id(resource), (resource, {}))
         known = scopes.get(id(scope))
         if known is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.http.transport._base import BaseHTTPResult, BaseHTTPTransport
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk import trace as sdk
@@ -25,7 +27,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from taximeter import otlp, spans
+from taximeter import export, otlp, redact, sending, spans
 
 ODD: dict[str, Any] = {
     "text": "Zimmer für zwei: 日本 \u0000 'quoted'",
@@ -147,8 +149,56 @@ def test_the_bytes_are_protobufs(provider: Provider, use: Callable[[Any], None])
             instrumentation_scope=span.instrumentation_scope,
         )
     for _ in range(2):  # the second time from the tables
-        data = otlp.request([(one, otlp.span(one)) for one in (span, span)])
+        data = otlp.request([otlp.encode(one) for one in (span, span)])
         assert ExportTraceServiceRequest.FromString(data) == encode_spans([span, span])
+
+
+class Wire(BaseHTTPTransport):
+    """Keeps what would be sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def request(self, *_: Any, data: bytes | None = None, **__: Any) -> BaseHTTPResult:
+        self.sent.append(data or b"")
+        return sending._Result(200, "OK")
+
+    def is_connection_error(self, exception: Exception | None) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+
+def test_only_bytes_wait_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A span that waited as an object would live through collections, and make whole ones frequent."""
+    monkeypatch.setenv("TAXIMETER_STRICT", "0")
+    wire, before = Wire(), export.dropped()
+    exporter = sending.SpanExporter(_transport=wire)
+    processor = export.CountingProcessor(
+        export.GuardedExporter(exporter, redact.Redactor()), schedule_delay_millis=60_000
+    )
+    provider = spans.TracerProvider(shutdown_on_exit=False, resource=Resource({"service.name": "s"}))
+    provider.add_span_processor(processor)
+    tracer = provider.get_tracer("t")
+    span = tracer.start_span("a", attributes={"url.query": "guest=Ana", "n": 1})
+    kept = weakref.ref(span)
+    span.end()
+    del span
+    assert kept() is None
+    odd: Any = tracer.start_span("b")
+    odd._name = None  # what cannot be encoded costs itself, not its batch
+    odd.end()
+    tracer.start_span("c").end()
+    assert processor.waiting() == 2
+    provider.force_flush()
+    (data,) = wire.sent
+    (resource,) = ExportTraceServiceRequest.FromString(data).resource_spans
+    first, second = resource.scope_spans[0].spans
+    assert (first.name, second.name) == ("a", "c")
+    assert [(one.key, one.value.int_value) for one in first.attributes] == [("n", 1)]
+    assert export.dropped().get("not_encoded", 0) - before.get("not_encoded", 0) == 1
+    provider.shutdown()
 
 
 @pytest.mark.parametrize(
