@@ -29,6 +29,7 @@ from taximeter_collector.directory import DataDirectory, data_directory
 from taximeter_collector.errors import ConfigError, StartError
 from taximeter_collector.export import dead_letters
 from taximeter_collector.log_index import FORMAT, INSERT, Transaction, row
+from taximeter_collector.packing import worth_packing
 from taximeter_collector.process import raw
 from taximeter_collector.process.chain import holders
 from taximeter_collector.prometheus.names import label_name
@@ -37,6 +38,7 @@ from taximeter_collector.segments import (
     Record,
     files,
     number,
+    packed,
     scan,
     sync_directory,
     write_file,
@@ -211,7 +213,8 @@ def _log(path: Path, wanted: Wanted, *, dry_run: bool) -> int:
                 rest, items, lost = without(meta["signal"], record.payload, wanted)
                 lost_here += lost
                 if items:
-                    kept.append(replace(record, payload=rest, items=items) if lost else record)
+                    changed = replace(record, payload=rest, items=items, packed=worth_packing(rest))
+                    kept.append(changed if lost else record)
             gone += lost_here
             if lost_here and not dry_run:
                 _rewrite_segment(database, segment, meta["log_id"], kept)
@@ -248,8 +251,15 @@ def _rewrite_segment(database: sqlite3.Connection, segment: Path, log_id: str, k
 
 
 def _quarantined(path: Path, wanted: Wanted, *, dry_run: bool) -> int:
-    """What is left of a damaged request cannot be read: it goes whole if it names what is wanted."""
+    """What is left of a damaged request cannot be read: it goes whole if it names what is wanted.
+
+    Of a packed one nobody can say what it names, so it goes too.
+    """
     content = path.read_bytes()
+    if packed(content):
+        if not dry_run:
+            path.unlink()
+        return 1
     names = [*wanted.traces, *([wanted.tenant.encode()] if wanted.tenant else [])]
     if not any(name in content for name in names):
         return 0

@@ -12,8 +12,9 @@ One log per signal: an index in SQLite, ``<directory>/log/<signal>.sqlite``
 3. A request whose payload was stored within the last 10 minutes is acknowledged and not
    stored again. Its digest outlives the payload: trimming does not open the window.
 4. A request is deleted only when every registered cursor has passed it.
-5. The log never drops: beyond ``max_bytes`` of untrimmed payload, or when the disk has no more
-   than its reserve left, ``append`` refuses. Cursors still move then: they live on the reserve.
+5. The log never drops: beyond ``max_bytes`` of untrimmed payload as it is stored (packed, where that is
+   smaller), or when the disk has no more than its reserve left, ``append`` refuses. Cursors still move
+   then: they live on the reserve.
 6. What disk or hand has damaged is quarantined and counted, request by request; the rest is delivered.
 
 So after a power cut a cursor may stand a little earlier, and what it had passed is delivered again. What was
@@ -39,6 +40,7 @@ from typing import Any
 from taximeter_collector.directory import room
 from taximeter_collector.errors import Refusal
 from taximeter_collector.log_index import INSERT, Transaction, connect, digest, open_log, row
+from taximeter_collector.packing import worth_packing
 from taximeter_collector.segments import Damaged, Place, Record
 
 _logger = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ class Row:
     received_ns: int
     items: int
     payload: bytes
+    packed: bytes = b""  # the same, where it is stored packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class _Committed:
     cursors: dict[str, int]
     last: int
     freed: int = 0
+    saved: int = 0  # by packing what was stored
 
 
 class Log:
@@ -240,7 +244,7 @@ class Log:
                 items += record.items
                 if rows and (size > max_bytes or items > max_items):
                     break
-                rows.append(Row(record.seq, record.received_ns, record.items, record.payload))
+                rows.append(_row(record))
             last = record.seq
         return Batch(rows, rows[0].seq if rows else after + 1, last)
 
@@ -248,13 +252,14 @@ class Log:
         rows: list[Row] = []
         last, size, items = after, 0, 0
         found = self._reader.execute("SELECT * FROM requests WHERE seq > ? ORDER BY seq", (after,))
-        for seq, received_ns, source, count, *place in found:
+        for seq, _, source, count, *place in found:
             if source in sources:
-                size += place[-1]
+                loaded = self._load(seq, source, count, Place(*place))
+                size += sum(len(row.payload) for row in loaded)
                 items += count
                 if rows and (size > max_bytes or items > max_items):
                     break
-                rows += self._load(seq, received_ns, source, count, Place(*place))
+                rows += loaded
             last = seq
         else:
             last = max(last, upto)  # a repair leaves a gap in the numbers
@@ -272,14 +277,14 @@ class Log:
             some = seqs[at : at + 500]
             marks = ",".join("?" * len(some))
             query = f"SELECT * FROM requests WHERE seq IN ({marks}) ORDER BY seq"  # noqa: S608
-            for seq, received_ns, source, count, *place in self._reader.execute(query, some):
-                rows += self._load(seq, received_ns, source, count, Place(*place))
+            for seq, _, source, count, *place in self._reader.execute(query, some):
+                rows += self._load(seq, source, count, Place(*place))
         return rows
 
-    def _load(self, seq: int, received_ns: int, source: str, items: int, place: Place) -> list[Row]:
+    def _load(self, seq: int, source: str, items: int, place: Place) -> list[Row]:
         """The row, or nothing where it is damaged."""
         try:
-            return [Row(seq, received_ns, items, self._segments.read(seq, place, source))]
+            return [_row(self._segments.read(seq, place, source))]
         except Damaged as damage:
             if seq not in self._damaged:
                 self._damaged.add(seq)
@@ -380,8 +385,12 @@ class Log:
                 done.stored.append((job, fresh))
                 if fresh:
                     done.last += 1
+                    packed = worth_packing(job.payload)
+                    done.saved += len(job.payload) - len(packed or job.payload)
                     done.records.append(
-                        Record(done.last, now, job.source, job.items, job.payload, job.within is not None)
+                        Record(
+                            done.last, now, job.source, job.items, job.payload, job.within is not None, packed
+                        )
                     )
         if done.records:
             places = self._segments.append(done.records)
@@ -439,7 +448,7 @@ class Log:
                 else:
                     _resolve(job.done, error=error)
             return
-        self._bytes -= done.freed
+        self._bytes -= done.freed + done.saved
         self._cursors = done.cursors
         self._remember(done.records)
         self.last_seq = done.last  # before any acknowledgement, so that "nothing pending" is never a lie
@@ -461,6 +470,10 @@ class Log:
         passed = min(self._cursors.values(), default=0)
         while self._recent and (self._recent_bytes > _RECENT_BYTES or self._recent[0].seq <= passed):
             self._recent_bytes -= len(self._recent.popleft().payload)
+
+
+def _row(record: Record) -> Row:
+    return Row(record.seq, record.received_ns, record.items, record.payload, record.packed)
 
 
 def _resolve(future: asyncio.Future[Any], value: object = None, *, error: Exception | None = None) -> None:

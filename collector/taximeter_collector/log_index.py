@@ -4,7 +4,7 @@ A request's record is on disk (:mod:`~taximeter_collector.segments`) before its 
 rows that a crash took are made from the records at the next start. What a stage writes beside a request
 (``within``) is committed with its row and synced: it is there if and only if the request is.
 
-On-disk format, version 2 (tables)::
+On-disk format, version 3 (tables; version 2 had the same)::
 
     meta     key TEXT PRIMARY KEY, value        format, log_id (16 hex digits), signal
     requests seq INTEGER PRIMARY KEY AUTOINCREMENT, received_ns, source, items, segment, at, size
@@ -45,7 +45,7 @@ from taximeter_collector.segments import (
     sync_directory,
 )
 
-FORMAT = 2
+FORMAT = 3
 _logger = logging.getLogger(__name__)
 _REQUESTS = """CREATE TABLE requests (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, received_ns INTEGER NOT NULL, source TEXT NOT NULL,
@@ -122,14 +122,16 @@ def open_log(path: Path, signal: str) -> tuple[sqlite3.Connection, Segments]:
         connection = _open(path, signal, known)
         _rebuild(connection, folder, known)
     meta = dict(connection.execute("SELECT key, value FROM meta"))
-    if meta.get("format") not in ("1", str(FORMAT)) or meta.get("signal") != signal:
+    if meta.get("format") not in ("1", "2", str(FORMAT)) or meta.get("signal") != signal:
         raise StartError(
             f"the log {path} has format {meta.get('format')} for {meta.get('signal')}; this release reads "
-            f"formats 1 and {FORMAT} for {signal}: use the release that wrote it, or another directory"
+            f"formats 1 to {FORMAT} for {signal}: use the release that wrote it, or another directory"
         )
     segments = Segments(folder, meta["log_id"])
     if meta["format"] == "1":
         _upgrade(connection, segments, path)
+    elif meta["format"] == "2":  # an older release must not take packed records for damaged ones
+        connection.execute("UPDATE meta SET value=? WHERE key='format'", (str(FORMAT),))
     ends = {
         segment: (last, end)
         for segment, last, end in connection.execute(
@@ -234,7 +236,7 @@ def _add(connection: sqlite3.Connection, record: Record, place: Place) -> None:
 
 
 def _upgrade(connection: sqlite3.Connection, segments: Segments, path: Path) -> None:
-    """Version 1 to 2: payloads out of the table, in one transaction, so that a crash begins anew."""
+    """Version 1 to 3: payloads out of the table, in one transaction, so that a crash begins anew."""
     segments.adopt({})
     with Transaction(connection):
         held = connection.execute("SELECT COUNT(*) FROM requests").fetchone()[0]

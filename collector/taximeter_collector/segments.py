@@ -9,12 +9,16 @@
    that the index knows, and is cut off.
 4. All that the index needs is here too (:func:`scan`): a damaged index is made anew.
 
-On-disk format, version 2. A file begins with ``TAXIMETER-LOG 2\\n`` and the log's id (16 hex digits).
+On-disk format, version 3. A file begins with ``TAXIMETER-LOG 3\\n`` and the log's id (16 hex digits).
 A record is, little-endian::
 
-    magic "\\xabREC" or "\\xabREB" | crc u32 | seq u64 | received_ns u64 | items u32 | source length u32 |
+    magic "\\xabRE" and one of C B P Q | crc u32 | seq u64 | received_ns u64 | items u32 | source length u32 |
     payload length u32 | source (UTF-8) | payload
-    crc: CRC-32 of everything behind it; REB: bound to its row, it was stored only if the index has that
+    crc: CRC-32 of everything behind it, as it is stored
+    B, Q: bound to its row, it was stored only if the index has that
+    P, Q: the payload is packed (:mod:`~taximeter_collector.packing`); its length is the packed one's
+
+Version 2 knew C and B only; its files are read as they are.
 """
 
 from __future__ import annotations
@@ -28,10 +32,14 @@ from pathlib import Path
 
 from isal import isal_zlib
 
-FILE_MAGIC = b"TAXIMETER-LOG 2\n"
+from taximeter_collector.packing import unpack
+
+FILE_MAGIC = b"TAXIMETER-LOG 3\n"
+_FILE_MAGICS = (FILE_MAGIC, b"TAXIMETER-LOG 2\n")
 _FILE_HEAD = len(FILE_MAGIC) + 16
-_MAGIC, _BOUND = b"\xabREC", b"\xabREB"
 _MAGICS = b"\xabRE"
+_KINDS = {(False, False): b"C", (True, False): b"B", (False, True): b"P", (True, True): b"Q"}  # bound, packed
+_KINDS_READ = {_MAGICS + letter: kind for kind, letter in _KINDS.items()}
 _HEAD = struct.Struct("<4sIQQIII")
 _BEHIND_CRC = 8
 HEAD_BYTES = _HEAD.size
@@ -41,7 +49,7 @@ _IOV_MAX = 512
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One stored request, as found."""
+    """One stored request. ``packed``: how it is stored; empty where as it is."""
 
     seq: int
     received_ns: int
@@ -49,11 +57,17 @@ class Record:
     items: int
     payload: bytes
     bound: bool = False
+    packed: bytes = b""
+
+    @property
+    def stored(self) -> bytes:
+        """The payload as it lies on disk."""
+        return self.packed or self.payload
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record lies: the file's number, the offset, and the payload's length."""
+    """Where a record lies: the file's number, the offset, and the length of what is stored of its payload."""
 
     segment: int
     at: int
@@ -97,9 +111,9 @@ class Segments:
         pieces, places = [], []
         for record in records:
             head = _head(record)
-            pieces += [head, record.payload]
-            places.append(Place(self._next - 1, self._size, len(record.payload)))
-            self._size += len(head) + len(record.payload)
+            pieces += [head, record.stored]
+            places.append(Place(self._next - 1, self._size, len(record.stored)))
+            self._size += len(head) + len(record.stored)
         _write(self._file, pieces)
         os.fdatasync(self._file)
         self._last[self._next - 1] = records[-1].seq
@@ -128,8 +142,8 @@ class Segments:
             self._last.pop(file, None)
             self._path(file).unlink(missing_ok=True)
 
-    def read(self, seq: int, place: Place, source: str) -> bytes:
-        """The payload of one record, checked. Raises :class:`Damaged`."""
+    def read(self, seq: int, place: Place, source: str) -> Record:
+        """One record, checked. Raises :class:`Damaged`."""
         size = _HEAD.size + len(source.encode()) + place.size
         try:
             descriptor = os.open(self._path(place.segment), os.O_RDONLY | os.O_CLOEXEC)
@@ -142,7 +156,7 @@ class Segments:
         record, why = _parse(found, 0)
         if record is None or record.seq != seq:
             raise Damaged(why or f"record {record and record.seq} is in its place", found)
-        return record.payload
+        return record
 
     def close(self) -> None:
         if self._file >= 0:
@@ -180,7 +194,7 @@ def log_id(folder: Path) -> str | None:
     for path in reversed(files(folder)):
         with path.open("rb") as file:
             head = file.read(_FILE_HEAD)
-        if head.startswith(FILE_MAGIC) and len(head) == _FILE_HEAD:
+        if head.startswith(_FILE_MAGICS) and len(head) == _FILE_HEAD:
             return head[len(FILE_MAGIC) :].decode("ascii", "replace")
     return None
 
@@ -192,8 +206,8 @@ def scan(path: Path, begin: int | None = None) -> Iterator[tuple[Record, Place] 
     while at < len(content):
         record, why = _parse(content, at)
         if record is not None:
-            yield record, Place(number(path), at, len(record.payload))
-            at += _HEAD.size + len(record.source.encode()) + len(record.payload)
+            yield record, Place(number(path), at, len(record.stored))
+            at += _HEAD.size + len(record.source.encode()) + len(record.stored)
             continue
         following = content.find(_MAGICS, at + 1)
         while following >= 0 and _parse(content, following)[0] is None:
@@ -216,9 +230,9 @@ def write_file(folder: Path, log_id: str, records: Sequence[Record]) -> list[Pla
         into.write(FILE_MAGIC + log_id.encode())
         for record in records:
             head = _head(record)
-            into.write(head + record.payload)
-            places.append(Place(file, at, len(record.payload)))
-            at += len(head) + len(record.payload)
+            into.write(head + record.stored)
+            places.append(Place(file, at, len(record.stored)))
+            at += len(head) + len(record.stored)
         into.flush()
         os.fsync(into.fileno())
     sync_directory(folder)
@@ -234,19 +248,24 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def packed(found: bytes) -> bool:
+    """Whether these bytes begin as a packed record does (as far as a damaged one can tell)."""
+    return _KINDS_READ.get(found[:4], (False, True))[1]
+
+
 def _head(record: Record) -> bytes:
     """What stands before the payload, the checksum and the source included."""
     source = record.source.encode()
     head = _HEAD.pack(
-        _BOUND if record.bound else _MAGIC,
+        _MAGICS + _KINDS[record.bound, bool(record.packed)],
         0,
         record.seq,
         record.received_ns,
         record.items,
         len(source),
-        len(record.payload),
+        len(record.stored),
     )
-    crc = isal_zlib.crc32(record.payload, isal_zlib.crc32(head[_BEHIND_CRC:] + source))
+    crc = isal_zlib.crc32(record.stored, isal_zlib.crc32(head[_BEHIND_CRC:] + source))
     return head[:4] + crc.to_bytes(4, "little") + head[_BEHIND_CRC:] + source
 
 
@@ -255,16 +274,23 @@ def _parse(content: bytes, at: int) -> tuple[Record | None, str]:
     if len(head) < _HEAD.size:
         return None, "it ends too early"
     magic, crc, seq, received_ns, items, source_size, size = _HEAD.unpack(head)
-    if magic not in (_MAGIC, _BOUND):
+    kind = _KINDS_READ.get(magic)
+    if kind is None:
         return None, "no record begins here"
     begin = at + _HEAD.size + source_size
     if begin + size > len(content):
         return None, "it ends too early"
     source = content[at + _HEAD.size : begin]
-    payload = content[begin : begin + size]
-    if isal_zlib.crc32(payload, isal_zlib.crc32(head[_BEHIND_CRC:] + source)) != crc:
+    stored = content[begin : begin + size]
+    if isal_zlib.crc32(stored, isal_zlib.crc32(head[_BEHIND_CRC:] + source)) != crc:
         return None, "the checksum does not match"
-    return Record(seq, received_ns, source.decode("utf-8", "replace"), items, payload, magic == _BOUND), ""
+    bound, packed = kind
+    try:
+        payload = unpack(stored) if packed else stored
+    except ValueError as error:
+        return None, str(error)
+    text = source.decode("utf-8", "replace")
+    return Record(seq, received_ns, text, items, payload, bound, stored if packed else b""), ""
 
 
 def _write(descriptor: int, pieces: list[bytes]) -> None:

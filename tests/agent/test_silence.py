@@ -21,6 +21,7 @@ import pytest
 import websockets
 
 from taximeter import redact
+from taximeter_collector.segments import Damaged, scan
 from tests.agent.conftest import Service, Start
 from tests.agent.receiver import Receiver
 from tests.agent.talkative import STATEMENTS
@@ -177,7 +178,10 @@ def _through_the_collector(receiver: Receiver, folder: Path) -> bytes:
     files = [file for file in folder.rglob("*") if file.is_file()]
     rows = [str(pq.read_table(file).to_pylist()) for file in files if file.suffix == ".parquet"]
     assert rows, "the span store is empty"
-    return b"\n".join((metrics, *(file.read_bytes() for file in files), "".join(rows).encode()))
+    logs = [record for file in files if file.suffix == ".seg" for record in scan(file)]
+    payloads = [found[0].payload for found in logs if not isinstance(found, Damaged)]
+    assert payloads, "the log is empty"
+    return b"\n".join((metrics, *payloads, *(file.read_bytes() for file in files), "".join(rows).encode()))
 
 
 def test_what_is_asked_for_is_exported(start: Start, people: str) -> None:

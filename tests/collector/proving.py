@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import threading
 import time
@@ -45,7 +46,7 @@ def request(first: int, count: int = SPANS, pad: int = 0) -> bytes:
     for number in range(first, first + count):
         attributes: dict[str, str | int | float | bool] = {"gen_ai.usage.cost.amount": money(number)}
         if pad:
-            attributes["pad"] = "x" * pad
+            attributes["pad"] = random.randbytes(pad // 2).hex()  # packs to half, no further
         parts.append(trace_request(number, 1, **attributes))
     return b"".join(parts)
 

@@ -109,7 +109,7 @@ def test_a_full_log_refuses_with_a_wish_to_retry(tmp_path: Path) -> None:
         made.start()
         statuses = []
         sent = 0
-        while 503 not in statuses and sent < 40:
+        while 503 not in statuses and sent < 400:
             response = made.post(trace_request(sent * 1000, 1000))
             statuses.append(response.status_code)
             sent += 1

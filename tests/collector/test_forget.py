@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
+from taximeter_collector.segments import Damaged, scan
 from tests.collector.support import (
     Collector,
     GrpcBackend,
@@ -74,6 +75,8 @@ def places(folder: Path, *needles: bytes) -> list[str]:
     for path in folder.rglob("*"):
         if path.is_file() and path.suffix not in (".yaml", ".log"):
             content = path.read_bytes()
+            if path.suffix == ".seg":  # what the log has packed is looked into as well
+                content += b"".join(r[0].payload for r in scan(path) if not isinstance(r, Damaged))
             found += [f"{path.name}: {needle!r}" for needle in needles if needle in content]
     return found
 

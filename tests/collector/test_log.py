@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
+import zlib
 from pathlib import Path
 
 import pytest
 
 from taximeter_collector.errors import Refusal, StartError
 from taximeter_collector.log import Log
+from taximeter_collector.packing import gzip_member, worth_packing
+from tests.collector.support import trace_request
 
 EVERY = 1 << 60
 
@@ -133,7 +137,7 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path: Path) -> None:
         Log(path, "traces")
     path.unlink()
     Log(path, "traces")._writer.execute("UPDATE meta SET value='99' WHERE key='format'")
-    with pytest.raises(StartError, match="has format 99 for traces; this release reads formats 1 and 2"):
+    with pytest.raises(StartError, match="has format 99 for traces; this release reads formats 1 to 3"):
         Log(path, "traces")
 
 
@@ -240,7 +244,76 @@ async def test_files_are_removed_when_every_cursor_has_passed_them(
     await log.close()
 
 
-async def test_a_log_of_the_last_format_is_rewritten(tmp_path: Path) -> None:
+async def test_large_payloads_are_stored_packed_and_read_as_they_came(tmp_path: Path) -> None:
+    payloads = [trace_request(number * 100, 100) for number in range(20)]
+    noise, small = random.Random(1).randbytes(2000), b"small" * 50
+    log = opened(tmp_path)
+    for payload in (*payloads, noise, small):
+        await log.append(payload, 1, "otlp")
+    plain = sum(map(len, (*payloads, noise, small)))
+    held = log.bytes_stored
+    assert held < plain / 3, "the limit is on what lies on the disk"
+    assert held <= sum(path.stat().st_size for path in segments(tmp_path))
+    recent = await log.read(0, EVERY, EVERY, {"otlp"})
+    await log.close()
+    log = opened(tmp_path)
+    assert log.bytes_stored == held
+    batch = await log.read(0, EVERY, EVERY, {"otlp"})
+    assert batch == recent
+    assert [row.payload for row in batch.rows] == [*payloads, noise, small]
+    assert [bool(row.packed) for row in batch.rows] == [True] * 20 + [False] * 2
+    bounded = await log.read(0, len(payloads[0] + payloads[1]), EVERY, {"otlp"})
+    assert len(bounded.rows) == 2, "what is read is bounded by what it will be in memory"
+    await log.move("c", 22)
+    assert log.bytes_stored == 0
+    await log.close()
+
+
+async def test_a_damaged_packed_request_is_quarantined(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    for number in range(5):
+        await log.append(trace_request(number * 100, 100), 100, "otlp")
+    await log.close()
+    [path] = segments(tmp_path)
+    content = bytearray(path.read_bytes())
+    starts = [at for at in range(len(content)) if content.startswith(b"\xabREP", at)]
+    content[starts[2] + 60] ^= 16
+    path.write_bytes(content)
+    log = opened(tmp_path)
+    batch = await log.read(0, EVERY, EVERY, {"otlp"})
+    assert [row.seq for row in batch.rows] == [1, 2, 4, 5]
+    assert (log.damaged_requests, log.damaged_items) == (1, 100)
+    await log.close()
+
+
+@pytest.mark.parametrize("sizes", [(100, 200), (3, 100, 0, 7), (1,)])
+def test_packed_payloads_make_one_gzip_member(sizes: tuple[int, ...]) -> None:
+    payloads = [trace_request(size, size) for size in sizes]
+    made = gzip_member((payload, worth_packing(payload)) for payload in payloads)
+    reader = zlib.decompressobj(31)
+    assert reader.decompress(made) == b"".join(payloads)
+    assert reader.eof and not reader.unused_data, "one member, so that readers of one read it all"
+
+
+async def test_a_log_of_format_2_goes_on_and_older_releases_refuse_it(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    await log.append(b"old", 1, "otlp")
+    await log.close()
+    [path] = segments(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"TAXIMETER-LOG 3", b"TAXIMETER-LOG 2"))
+    index = sqlite3.connect(log.path)
+    index.execute("UPDATE meta SET value='2' WHERE key='format'")
+    index.commit()
+    log = opened(tmp_path)
+    await log.append(new := trace_request(1, 100), 100, "otlp")
+    batch = await log.read(0, EVERY, EVERY, {"otlp"})
+    assert [row.payload for row in batch.rows] == [b"old", new]
+    await log.close()
+    assert index.execute("SELECT value FROM meta WHERE key='format'").fetchone() == ("3",)
+    index.close()
+
+
+async def test_a_log_of_format_1_is_rewritten(tmp_path: Path) -> None:
     path = tmp_path / "log" / "traces.sqlite"
     path.parent.mkdir()
     old = sqlite3.connect(path)
