@@ -21,16 +21,17 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import StatusCode
 
-_MAX_KEPT: Final = 4096
+_MAX_KEPT: Final = 1024
+#: A key with more values than these is an id or a hash: its next value is not one of them.
+_MAX_VALUES: Final = 64
 #: Longer texts are not likely to repeat, and would make the table large.
-_MAX_KEPT_TEXT: Final = 512
+_MAX_KEPT_TEXT: Final = 256
 _FIXED64: Final = struct.Struct("<Q").pack
 _DOUBLE: Final = struct.Struct("<d").pack
 _FIXED32: Final = struct.Struct("<I").pack
 _LOCAL, _REMOTE = 0x100, 0x300  # SpanFlags: whether the parent is known to be remote, and is
 
-_KEPT: Final = frozenset({str, bool, int})
-_pairs: dict[tuple[str, type, Any], bytes] = {}  # field 9 of a span: an attribute
+_pairs: dict[str, dict[str | int, bytes]] = {}  # by key and value: field 9 of a span, an attribute
 _keys: dict[str, bytes] = {}
 
 
@@ -92,15 +93,19 @@ def _span_attributes(given: Mapping[str, Any]) -> list[bytes]:
     parts = []
     for key, value in given.items():
         kind = type(value)
-        if kind is float or (kind is str and len(value) > _MAX_KEPT_TEXT) or kind not in _KEPT:
+        if kind is not str and kind is not int:  # a bool would pass for an integer
             parts.append(field(b"\x4a", _pair(key, value)))
             continue
-        known = _pairs.get((key, kind, value))
+        values = _pairs.get(key)
+        if values is None:
+            values = {}
+            if len(_pairs) < _MAX_KEPT:
+                _pairs[key] = values
+        known = values.get(value)
         if known is None:
             known = field(b"\x4a", _pair(key, value))
-            if len(_pairs) >= _MAX_KEPT:
-                _pairs.clear()
-            _pairs[key, kind, value] = known
+            if len(values) < _MAX_VALUES and (kind is int or len(value) <= _MAX_KEPT_TEXT):
+                values[value] = known
         parts.append(known)
     return parts
 

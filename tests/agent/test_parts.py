@@ -49,7 +49,7 @@ def test_defaults_do_not_override_what_the_user_set() -> None:
     settings.apply_defaults(environ)
     assert environ["OTEL_BSP_SCHEDULE_DELAY"] == "9"
     assert environ["OTEL_TRACES_SAMPLER"] == "always_off"
-    assert environ["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"] == "64"
+    assert environ["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"] == "256"
     assert environ["OTEL_SEMCONV_STABILITY_OPT_IN"] == "http,database"
     assert environ["ANTHROPIC_OPEN_TELEMETRY"] == "false"
     assert "OTEL_SERVICE_NAME" not in environ

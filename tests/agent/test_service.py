@@ -86,7 +86,7 @@ def test_the_agent_had_no_failure(run: Run) -> None:
 
 
 def test_settings_are_logged_once(run: Run) -> None:
-    assert run.log.count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE=64") == 1
+    assert run.log.count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE=256") == 1
 
 
 def test_the_resource_says_who_sends(run: Run) -> None:
