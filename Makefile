@@ -25,6 +25,7 @@
 #   make bench-collector    what a span costs: ours and the official collector, one pinned core (TAXIMETER_OTELCOL)
 #   make prove-durable      nothing lost, nothing twice: kills, outages, full disk, damage; the official one beside it
 #   make prove-sampling     20,000 traces through tail sampling here and in the official collector (TAXIMETER_OTELCOL)
+#   make prove-fleet        through an official collector: the same series and figures as directly (TAXIMETER_OTELCOL)
 #   make prove-hostile      a million mutated requests, bombs, slow senders and floods
 #   make prove-harmless   every function of the agent made to raise; 100,000 requests with a dead collector
 PYTHON ?= python3
@@ -120,6 +121,11 @@ prove-durable: .venv/dev.stamp
 
 prove-sampling: .venv/dev.stamp
 	@$(BIN)/python -m tests.collector.prove_sampling
+
+.PHONY: prove-fleet
+# TAXIMETER_OTELCOL names the official collector, TAXIMETER_PROMETHEUS a second Prometheus.
+prove-fleet: .venv/dev.stamp system-packages
+	@$(BIN)/python -m tests.collector.prove_fleet
 
 prove-hostile: .venv/dev.stamp
 	@$(BIN)/python -m tests.collector.prove_hostile $(PROVE_ARGS)

@@ -17,8 +17,6 @@ import yaml
 from tests.collector.support import free_port, wait_for
 
 REQUIRE = "TAXIMETER_REQUIRE_PROMETHEUS"
-
-
 OTHER = "TAXIMETER_PROMETHEUS"  # a second, newer binary
 
 

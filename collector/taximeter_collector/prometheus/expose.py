@@ -8,7 +8,9 @@ it would take the 0 away. Of two Prometheus servers that scrape, the first gets 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from decimal import Decimal
 
 from taximeter_collector.own_metrics import escape_label
 from taximeter_collector.prometheus.series import Exemplar, Family, Labels, Series
@@ -93,8 +95,14 @@ def _braces(labels: Labels) -> str:
 
 
 def _edge(value: float, open_metrics: bool) -> str:
-    """A bound as label: OpenMetrics wants ``2.0`` where plain text has ``2``."""
+    """A bound as label, spelled as Go spells it: a series of another spelling would be another series.
+
+    OpenMetrics wants ``2.0`` where plain text has ``2``; both have ``1e+06``.
+    """
     text = number(float(value))
+    if value and math.isfinite(value) and not 1e-4 <= abs(value) < 1e6:
+        digits, _, power = f"{Decimal(text).normalize():e}".partition("e")
+        return f"{digits}e{int(power):+03d}"
     return text if open_metrics or not text.endswith(".0") else text[:-2]
 
 

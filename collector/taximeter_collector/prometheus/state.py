@@ -107,6 +107,8 @@ class State:
                 if self.options.scope_labels:
                     labels["otel_scope_name"] = scope.scope.name
                     labels["otel_scope_version"] = scope.scope.version
+                    if scope.schema_url:
+                        labels["otel_scope_schema_url"] = scope.schema_url
                 labels |= identity
                 for metric in scope.metrics:
                     self._metric(metric, labels, received_ns)
