@@ -6,7 +6,8 @@ columns of the relation ``req``. So it can be held against a second run: total b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +65,7 @@ class Finding:
     code: str = ""  # "path:line function"
     tenants: Mapping[str, float] = field(default_factory=dict)  # their share in the saving
     ceiling: bool = False  # the saving is an upper bound, not an expectation
+    quantiles: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of time: now, predicted (s)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -81,11 +83,22 @@ class Finding:
                 for name, each in self.savings.items()
             },
             "upper_bound_only": self.ceiling,
+            "duration_quantiles_s": {
+                name: {"now": now, "predicted": then} for name, (now, then) in self.quantiles.items()
+            },
             "traces": list(self.traces),
             "statements": list(self.statements),
             "code": self.code or None,
             "tenants": dict(self.tenants),
         }
+
+
+def quantiles(times: Sequence[tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """P50 and P95 of (now, predicted) seconds a request: each of its own order, never of differences."""
+    if len(times) < 2:
+        return {}
+    now, then = (statistics.quantiles(each, n=100, method="inclusive") for each in zip(*times, strict=True))
+    return {name: (now[at], then[at]) for name, at in (("p50", 49), ("p95", 94))}
 
 
 def shares(by_tenant: Mapping[str | None, float]) -> dict[str, float]:

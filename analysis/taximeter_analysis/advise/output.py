@@ -58,6 +58,12 @@ def details(advice: Advice, finding: Finding) -> Iterator[tuple[str, str]]:
     yield "seen", finding.what
     found = list(savings(advice, finding))
     yield ("saves at most" if finding.ceiling else "saves"), "; ".join(found) or "no figure"
+    if finding.quantiles:
+        both = (
+            f"{key.upper()} {seconds(now)} to {seconds(then)}"
+            for key, (now, then) in finding.quantiles.items()
+        )
+        yield "route", ", ".join(both)
     yield "do", finding.remedy
     yield "if", finding.assumption
     for statement in finding.statements[:4]:

@@ -6,9 +6,10 @@ Two calls are taken for independent only where nothing speaks against it in any 
 * a later parameter of unknown origin is no function of what the earlier one returned (the same
   answer has been followed by different parameters);
 * neither writes or locks, and nothing that does lies between them, nor a model call or a call to another
-  service (what those answer is not known); a database call never passes an embedding;
-* the earlier one is no *guard*: a statement with which several routes begin (who asks, and may they?),
-  one that returns nothing but what it was given, or one after whose empty answer the later never comes.
+  service (what those answer is not known); a database call never passes an embedding; neither is in an
+  explicit transaction, whose snapshot it would leave;
+* the earlier one is no *guard*: a statement with which several routes begin (who asks, and may they?), one
+  that returns nothing but what it was given, or one after which the later sometimes does not come.
 
 One counter-example drops the pair. Each trace is timed again by itself; means are never subtracted.
 Needs ``TAXIMETER_EVIDENCE_VALUES``: without single values nothing is advised.
@@ -21,13 +22,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from taximeter_analysis.advise.material import Call, Material, Request
-from taximeter_analysis.advise.model import Estimate, Finding, shares
+from taximeter_analysis.advise.model import Estimate, Finding, quantiles, shares
 from taximeter_analysis.render.units import percent, seconds
 
 _MIN_REQUESTS = 5
 _MIN_SHARE = 0.05  # of the route's time
 _MIN_S = 0.001  # a request
 _LOOP = 3
+_ENDING = ("COMMIT", "ROLLBACK", "END", "ABORT")
 Pair = tuple[str, str]
 
 
@@ -62,8 +64,12 @@ def name(call: Call) -> str:
 def segments(request: Request, guards: set[str]) -> list[list[Call]]:
     """Runs of calls between which nothing forbids to change the order."""
     found: list[list[Call]] = [[]]
+    inside = False  # of an explicit transaction
     for call in request.calls:
-        free = not call.failed and (call.reads or call.family == "embedding")
+        if call.family == "control":
+            word = (call.statement or call.operation or "").lstrip().upper()
+            inside = word.startswith(("BEGIN", "START")) or (inside and not word.startswith(_ENDING))
+        free = not inside and not call.failed and (call.reads or call.family == "embedding")
         if not free or name(call) in guards:
             found.append([])
         else:
@@ -82,9 +88,9 @@ class _Evidence:
     values: list[frozenset[str]] = field(default_factory=list)  # that fed it
     by_answer: dict[frozenset[str], set[frozenset[str]]] = field(default_factory=lambda: defaultdict(set))
     unexplained: bool = False
-    empty: int = 0  # the earlier one returned nothing, and the later came all the same
     check: int = 0  # the earlier one returned only what it was given
     cut: bool = False  # more was returned than recorded, and a parameter's origin is unknown
+    ended: bool = False  # the earlier one came, and the later did not: its answer may have decided that
 
 
 def _route(
@@ -96,19 +102,12 @@ def _route(
     guards: set[str],
     cap: int,
 ) -> Finding | None:
-    pairs: dict[Pair, _Evidence] = defaultdict(_Evidence)
-    ended_empty: set[str] = set()
-    for request in requests:
-        for segment in segments(request, guards):
-            _observe(request, segment, pairs, cap)
-        last = request.calls[-1] if request.calls else None
-        if last and last.reads and not last.rows:
-            ended_empty.add(name(last))
-    bound = {pair for pair, seen in pairs.items() if not _independent(pair, seen, ended_empty)}
+    bound = {pair for pair, free in _pairs(requests, guards, cap).items() if not free}
     saved = Estimate(0, 0, 0)
     whole = 0.0
     tenants: dict[str | None, float] = defaultdict(float)
     together: dict[tuple[str, ...], int] = defaultdict(int)
+    times: list[tuple[float, float]] = []  # before, and as predicted
     examples: list[tuple[float, Request]] = []
     codes = ""
     for request in requests:
@@ -121,6 +120,7 @@ def _route(
             saved, gain = saved + one, gain + one.value
             together[group] += 1
             codes = codes or material.place(segment[0])
+        times.append((request.duration_ns / 1e9, request.duration_ns / 1e9 - gain))
         if gain:
             tenants[request.tenant] += gain
             examples.append((gain, request))
@@ -143,11 +143,35 @@ def _route(
         "serves them at once as fast as in turn; each trace timed again by itself",
         requests=len(examples),
         savings={"duration_s": saved},
+        quantiles=quantiles(times),
         traces=tuple(request.trace for _, request in examples[:3]),
         statements=statements,
         code=codes,
         tenants=shares(tenants),
     )
+
+
+def free_pairs(material: Material) -> dict[tuple[str | None, str], set[Pair]]:
+    """By route, the pairs of calls (earlier, later) that nothing in any trace speaks against."""
+    cap = max((len(call.returned or ()) for _, call in material.calls("db")), default=0)
+    guards = _openings(material)
+    return {
+        route: {pair for pair, free in _pairs(requests, guards, cap).items() if free}
+        for route, requests in material.by_route.items()
+    }
+
+
+def _pairs(requests: list[Request], guards: set[str], cap: int) -> dict[Pair, bool]:
+    """Each pair that occurs, and whether all traces leave it free."""
+    pairs: dict[Pair, _Evidence] = defaultdict(_Evidence)
+    for request in requests:
+        for segment in segments(request, guards):
+            _observe(request, segment, pairs, cap)
+    for request in requests:
+        asked = [name(call) for call in request.calls]
+        for (earlier, later), seen in pairs.items():
+            seen.ended |= not request.failed and earlier in asked and later not in asked
+    return {pair: _independent(pair, seen) for pair, seen in pairs.items()}
 
 
 def _observe(request: Request, segment: list[Call], pairs: dict[Pair, _Evidence], cap: int) -> None:
@@ -169,7 +193,6 @@ def _observe(request: Request, segment: list[Call], pairs: dict[Pair, _Evidence]
             seen.by_answer[returned].add(new - returned)
             seen.unexplained |= bool(new - returned)
             seen.cut |= bool(new) and len(returned) >= cap > 0 and (earlier.rows or 0) > 1
-            seen.empty += not earlier.rows and earlier.family == "db"
             seen.check += bool(returned) and returned <= given
         known = before | returned
 
@@ -178,14 +201,9 @@ def _given(call: Call) -> tuple[str, ...]:
     return call.exact + call.normalised if call.family == "embedding" else call.given or ()
 
 
-def _independent(pair: Pair, seen: _Evidence, ended_empty: set[str]) -> bool:
+def _independent(pair: Pair, seen: _Evidence) -> bool:
     """Whether nothing in any trace speaks against running the two at once."""
-    earlier, _ = pair
-    if earlier.startswith("embedding ") or seen.cut or seen.check:
-        return False
-    if earlier in ended_empty and not seen.empty:
-        return False  # after an empty answer the request ended: a guard
-    if seen.fed:
+    if pair[0].startswith("embedding ") or seen.cut or seen.check or seen.ended or seen.fed:
         return False
     if not seen.unexplained or len(seen.by_answer) <= 1:
         return True
@@ -194,23 +212,33 @@ def _independent(pair: Pair, seen: _Evidence, ended_empty: set[str]) -> bool:
 
 
 def _retime(segment: list[Call], bound: set[Pair]) -> tuple[Estimate, tuple[str, ...]]:
-    """What the segment saves when each call starts as soon as those that it needs have ended."""
-    ends: list[int] = []
+    """What the segment saves when each call starts as soon as those that it needs have ended.
+
+    What the service does itself before a call (prepare it, take a connection) it still does, one call at a
+    time, as an event loop does: while one call is on its way, the next is prepared.
+    """
+    needs = [
+        [i for i in range(at) if (name(segment[i]), name(call)) in bound] for at, call in enumerate(segment)
+    ]
     free: list[str] = []
+    own: list[int] = []  # what the service does before each call
+    reach = segment[0].start_ns
     for at, call in enumerate(segment):
-        needs = [ends[i] for i in range(at) if (name(segment[i]), name(call)) in bound]
-        ends.append(max(needs, default=0) + call.duration_ns)
-        if at and len(needs) < at:
-            free.append(name(call))
-            free.append(
-                next(name(segment[i]) for i in range(at) if (name(segment[i]), name(call)) not in bound)
-            )
-    busy = 0
-    reach = 0
-    for call in segment:  # calls that overlap already save nothing
-        busy += max(0, call.end_ns - max(call.start_ns, reach))
+        own.append(max(0, call.start_ns - reach))
         reach = max(reach, call.end_ns)
-    saved = max(0, busy - max(ends)) / 1e9
-    between = max(0, reach - segment[0].start_ns - busy) / 1e9
+        if at and len(needs[at]) < at:
+            free += [name(call), next(name(segment[i]) for i in range(at) if i not in needs[at])]
+    ends: dict[int, int] = {}
+    loop = 0
+    while len(ends) < len(segment):
+        ready = {
+            at: max((ends[i] for i in needs[at]), default=0)
+            for at in range(len(segment))
+            if at not in ends and all(i in ends for i in needs[at])
+        }
+        at = min(ready, key=lambda each: (ready[each], each))
+        loop = max(loop, ready[at]) + own[at]
+        ends[at] = loop + segment[at].duration_ns
+    saved = max(0, reach - segment[0].start_ns - max(ends.values())) / 1e9
     names = tuple(dict.fromkeys(name(call) for call in segment if name(call) in free))
-    return Estimate(saved, saved * 0.6, saved * 1.1 + between * 0.7), names
+    return Estimate(saved, saved * 0.6, saved * 1.1 + sum(own) * 0.3e-9), names
