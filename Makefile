@@ -2,6 +2,7 @@
 #   make demo     the main job, end to end, on embedded parts (no Docker, no root, no account)
 #   make test     every test (as root on Debian it installs Prometheus, Alertmanager and Chromium first)
 #   make prove-curves   the hit-rate curves of caches against caches that are run
+#   make prove-parallel   thirty generated routes: what may run at once, and how fast it then is
 #   make loop     advise, apply each fix, measure: did the predictions come true? (about 25 minutes)
 #   make page     rehearse a page at night: faults in the running example until the page arrives
 #   make prove-prices  recorded answers through Taximeter, OpenLIT and Logfire (installs the two beside it)
@@ -25,6 +26,7 @@
 #   make bench-collector    what a span costs: ours and the official collector, one pinned core (TAXIMETER_OTELCOL)
 #   make prove-durable      nothing lost, nothing twice: kills, outages, full disk, damage; the official one beside it
 #   make prove-sampling     20,000 traces through tail sampling here and in the official collector (TAXIMETER_OTELCOL)
+#   make prove-day          a day of traffic in eight minutes, the collector's clock as fast (needs faketime)
 #   make prove-fleet        through an official collector: the same series and figures as directly (TAXIMETER_OTELCOL)
 #   make prove-hostile      a million mutated requests, bombs, slow senders and floods
 #   make prove-harmless   every function of the agent made to raise; 100,000 requests with a dead collector
@@ -44,6 +46,10 @@ demo: .venv/demo.stamp
 .PHONY: prove-curves
 prove-curves: .venv/dev.stamp
 	@$(BIN)/python -m benchmarks.prove_curves
+
+.PHONY: prove-parallel
+prove-parallel: .venv/dev.stamp
+	@$(BIN)/python -m benchmarks.parallel $(PROVE_ARGS)
 
 .PHONY: loop
 loop: .venv/demo.stamp
@@ -121,6 +127,10 @@ prove-durable: .venv/dev.stamp
 
 prove-sampling: .venv/dev.stamp
 	@$(BIN)/python -m tests.collector.prove_sampling
+
+.PHONY: prove-day
+prove-day: .venv/dev.stamp
+	@$(BIN)/python -m tests.collector.prove_day $(PROVE_ARGS)
 
 .PHONY: prove-fleet
 # TAXIMETER_OTELCOL names the official collector, TAXIMETER_PROMETHEUS a second Prometheus.
