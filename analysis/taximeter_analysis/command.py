@@ -12,18 +12,19 @@ import os
 import sys
 import time
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from taximeter_analysis import render
 from taximeter_analysis.model import Report
-from taximeter_analysis.readers.opened import report_from
 from taximeter_analysis.readers.place import EXAMPLES
 from taximeter_analysis.report import SLOW_S, TOP, report
 from taximeter_analysis.sources import add_selection, filters_of
 from taximeter_analysis.store import NoStore, NothingToReport, StoreError, open_store
 from taximeter_analysis.window import parse_duration
 from taximeter_collector.store.schema import MIN_REPEATS
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FORMATS = {
     "json": ("JSON (documented schema)", render.json),
@@ -124,6 +125,8 @@ def main(args: argparse.Namespace) -> int:
 
 def terminal_console() -> Console:
     """The console for standard output: as wide as the terminal; 100 columns (or COLUMNS) into a pipe."""
+    from rich.console import Console  # noqa: PLC0415  (JSON and CSV do without)
+
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(width=100 if piped else None, highlight=False)
 
@@ -132,6 +135,9 @@ def _report(args: argparse.Namespace) -> Report:
     now = time.time()
     filters = filters_of(args, now)
     if args.source is not None:
+        # HTTP and protobuf take 0.2 s to import, which a report of a store need not wait for.
+        from taximeter_analysis.readers.opened import report_from  # noqa: PLC0415
+
         return report_from(args.source, filters, slow_s=args.slow, top=args.top, now=now, progress=_tell)
     with open_store(args.store) as store:
         return report(store, filters, slow_s=args.slow, top=args.top, now=now)

@@ -231,7 +231,9 @@ def _csv(path: Path, text: str) -> Export:
         found = Export(path, "Anthropic cost (CSV)", ANTHROPIC, ("cost_usd",))
         for row in rows:
             day = date.fromisoformat(row["usage_date_utc"][:10])
-            found.entries.append(Entry(ANTHROPIC, day, row.get("model") or ALL, _money(row["cost_usd"])))
+            # web searches and code execution are of no model: lines of their own, not the day's sum
+            model = (row["model"] or row.get("cost_type") or "(no model)") if "model" in columns else ALL
+            found.entries.append(Entry(ANTHROPIC, day, model, _money(row["cost_usd"])))
             found.days.add(day)
         return found
     raise NotAnExport(
@@ -253,7 +255,9 @@ def _as_json(row: Mapping[str, str]) -> dict[str, Any]:
 
     return {
         "uncached_input_tokens": number("usage_input_tokens_no_cache"),
-        "cache_creation": {each: number(f"usage_input_tokens_cache_write_{each}") for each in ("5m", "1h")},
+        "cache_creation": {  # _5m and _1h; older exports have one column
+            name: number(name) for name in row if name.startswith("usage_input_tokens_cache_write")
+        },
         "cache_read_input_tokens": number("usage_input_tokens_cache_read"),
         "output_tokens": number("usage_output_tokens"),
         "service_tier": row.get("usage_type"),

@@ -213,6 +213,28 @@ def test_rounding_to_cents_agrees_and_the_day_that_is_not_over_is_said(tmp_path:
     assert "this day is not over, and exports lag behind by minutes to hours" in row.explanations
 
 
+def test_money_of_no_model_is_a_line_of_its_own(tmp_path: Path) -> None:
+    """The Console's cost export has web searches between the tokens; they are not the day's sum."""
+    line = "2027-01-15,,Default,hotel,message,,,0.03,0.03,web_search,not_available,,apikey_x,active\n"
+    path = tmp_path / "costs.csv"
+    path.write_text((SAMPLES / "anthropic-costs.csv").read_text() + line)
+    found = held(agreeing(), tmp_path, path)
+    assert {(row.model, row.agrees) for row in found.rows} == {
+        ("claude-haiku-4-5", True), ("web_search", False)
+    }  # fmt: skip
+    bare = tmp_path / "bare.csv"
+    bare.write_text("usage_date_utc,cost_usd\n2027-01-15,0.00245\n")
+    found = held(agreeing(), tmp_path / "2", bare)
+    assert [(row.model, row.agrees) for row in found.rows] == [("(all)", True)]
+
+
+def test_the_console_s_older_column_of_cache_writes_counts(tmp_path: Path) -> None:
+    table = (SAMPLES / "anthropic-usage.csv").read_text()
+    path = tmp_path / "usage.csv"
+    path.write_text(table.replace("_cache_write_5m,usage_input_tokens_cache_write_1h", "_cache_write,x"))
+    assert held(agreeing(), tmp_path, path).agrees
+
+
 PAGE = '{"data": [{"start_time": 0, "results": [{%s}]}]}'
 
 
