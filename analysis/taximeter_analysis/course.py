@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from taximeter_analysis.model import Bucket, Projection, SpanTotals, Timeline, Usage
 from taximeter_analysis.pace import MIN_OBSERVED_S, MONTH_S
+from taximeter_analysis.ranks import ranks
 from taximeter_analysis.store import Store
 
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 604800)
@@ -23,28 +24,18 @@ def timeline(store: Store, first_ns: int, last_ns: int) -> Timeline:
     """Requests, errors, latency and money by start, in equal steps; empty steps are there with 0."""
     step = step_for((last_ns - first_ns) / 1e9)
     step_ns = int(step * 1e9)
-    found = {
-        int(row[0]): row[1:]
-        for row in store.rows(
-            """
-            SELECT (start_ns - $first) // $step, count(*), count(*) FILTER (failed),
-                quantile_disc(duration_ns, [0.5, 0.95]), coalesce(fsum(cost_usd), 0)
-            FROM req GROUP BY 1
-            """,
-            {"first": first_ns, "step": step_ns},
-        )
-    }
+    found = ranks(store, step_ns, first_ns).steps
     buckets = []
     for index in range(max(found, default=-1) + 1):
-        requests, errors, (p50, p95), cost = found.get(index, (0, 0, (None, None), 0.0))
+        at = found.get(index)
         buckets.append(
             Bucket(
                 start=(first_ns + index * step_ns) / 1e9,
-                requests=requests,
-                errors=errors,
-                p50=None if p50 is None else p50 / 1e9,
-                p95=None if p95 is None else p95 / 1e9,
-                cost_usd=cost,
+                requests=at.requests if at else 0,
+                errors=at.errors if at else 0,
+                p50=at.p50 / 1e9 if at else None,
+                p95=at.p95 / 1e9 if at else None,
+                cost_usd=at.cost_usd if at else 0.0,
             )
         )
     return Timeline(step_s=step, buckets=tuple(buckets))

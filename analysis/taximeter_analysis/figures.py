@@ -23,7 +23,7 @@ from taximeter_analysis.model import (
     TenantUsage,
     Usage,
 )
-from taximeter_analysis.ranks import by_route, of_all
+from taximeter_analysis.ranks import ranks
 from taximeter_analysis.rollup import SPREAD, deviation, roll_up, with_means
 from taximeter_analysis.selection import CHOSEN, IN_WINDOW
 from taximeter_analysis.store import Store
@@ -101,10 +101,10 @@ def totals(store: Store) -> tuple[Usage, Quantiles, Split | None, Spread]:
     roll_up(store)
     row = store.rows(f"SELECT max(longest_ns), {_SPLIT}, {_SPREAD}, {_USAGE} FROM {with_means('')}")[0]
     spread, usage = row[5 : 5 + _SPREAD_COLUMNS], row[5 + _SPREAD_COLUMNS :]
-    return Usage(*usage), latency_of(of_all(store), row[0]), split_of(*row[1:5]), Spread(*spread)
+    return Usage(*usage), latency_of(ranks(store).of_all, row[0]), split_of(*row[1:5]), Spread(*spread)
 
 
-def routes(store: Store, slow_s: float, *, bounds: bool = True) -> tuple[Route, ...]:
+def routes(store: Store, *, bounds: bool = True) -> tuple[Route, ...]:
     """One `Route` per service, method and http.route; those that take most time first.
 
     Without ``bounds`` their quantiles carry no order statistics.
@@ -114,37 +114,27 @@ def routes(store: Store, slow_s: float, *, bounds: bool = True) -> tuple[Route, 
     found = store.rows(
         f"""
         SELECT {key}, any_value({LABEL}), sum(streams) / nullif(sum(streamable), 0), max(longest_ns),
-            {_SPLIT}, {_SPREAD}, {_USAGE}
+            sum(slow)::BIGINT, {_SPLIT}, {_SPREAD}, {_USAGE}
         FROM {with_means(key)} GROUP BY {key} ORDER BY sum(duration_ns) DESC, method, route
         """
     )
-    first_bytes = {
-        row[:3]: quantiles(*row[3:])
-        for row in store.rows(
-            f"SELECT {key}, {_quantiles_sql('first_byte_s')} FROM req "
-            "WHERE first_byte_s IS NOT NULL GROUP BY ALL"
-        )
-    }
-    slow = {
-        row[:3]: row[3]
-        for row in store.rows(f"SELECT {key}, count(*) FROM req WHERE duration_s >= ? GROUP BY ALL", [slow_s])
-    }
-    ranks, none = by_route(store), quantiles(0, None, None)
+    held, nothing = ranks(store), (0, None, None)
     return tuple(
         _route(
-            row, ranks.get(row[:3], ()), first_bytes.get(row[:3], none), slow.get(row[:3], 0), bounds=bounds
+            row,
+            held.by_route.get(row[:3], ()),
+            quantiles(*held.first_byte.get(row[:3], nothing)),
+            bounds=bounds,
         )
         for row in found
     )
 
 
-def _route(
-    row: tuple[Any, ...], ranks: tuple[Ranked, ...], first_byte: Quantiles, slow: int, *, bounds: bool
-) -> Route:
-    service, method, route, label, streamed, longest_ns = row[:6]
-    db_s, model_s, http_s, duration_s = row[6:10]
-    spread = Spread(*row[10 : 10 + _SPREAD_COLUMNS])
-    usage = Usage(*row[10 + _SPREAD_COLUMNS :])
+def _route(row: tuple[Any, ...], ranked: tuple[Ranked, ...], first_byte: Quantiles, *, bounds: bool) -> Route:
+    service, method, route, label, streamed, longest_ns, slow = row[:7]
+    db_s, model_s, http_s, duration_s = row[7:11]
+    spread = Spread(*row[11 : 11 + _SPREAD_COLUMNS])
+    usage = Usage(*row[11 + _SPREAD_COLUMNS :])
 
     def per_request(figure: float | None) -> float | None:
         return share(figure, usage.requests)
@@ -156,8 +146,8 @@ def _route(
         label=label,
         usage=usage,
         spread=spread,
-        latency=latency_of(ranks, longest_ns),
-        ranked=ranks if bounds else (),
+        latency=latency_of(ranked, longest_ns),
+        ranked=ranked if bounds else (),
         first_byte=first_byte,
         split=split_of(db_s, model_s, http_s, duration_s),
         error_rate=usage.errors / usage.requests,

@@ -5,10 +5,13 @@ Everything names a trace id, so that a person can look at the case itself.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from taximeter_analysis.figures import LABEL, split_of
 from taximeter_analysis.model import Repeated, RepeatedStatements, Slow, SlowQuery, SlowRequest
+from taximeter_analysis.ranks import ranks
+from taximeter_analysis.rollup import roll_up
 from taximeter_analysis.store import Store
 from taximeter_collector.store.schema import MIN_REPEATS, SLOW_STATEMENT_NS
 
@@ -38,20 +41,26 @@ def hex_trace(high: int, low: int) -> str:
 
 def slow(store: Store, threshold_s: float, top: int) -> Slow:
     """Requests and queries that took ``threshold_s`` or longer: their number, and the ``top`` longest."""
-    # The narrow questions first: a slow service has a million slow requests, and ten are shown.
-    [(requests_total, shown_from)] = store.rows(
-        f"SELECT count(*), list_last(max(duration_ns, {max(1, top):d})) FROM req WHERE duration_s >= ?",
-        [threshold_s],
+    threshold_ns = round(threshold_s * 1e9)
+    roll_up(store)
+    [(requests_total,)] = store.rows("SELECT coalesce(sum(slow), 0)::BIGINT FROM rolled")
+    # The narrow questions first: a slow service has a million slow requests, and ten are shown. They are
+    # among the slowest hundredth, whose bound is known, if that has so many.
+    held = ranks(store).of_all
+    least_ns = threshold_ns
+    if held and held[-1].count > 200 * top:
+        least_ns = max(least_ns, math.floor(held[-1].value * 1e9) - 1)
+    [(shown_from,)] = store.rows(
+        f"SELECT list_last(max(duration_ns, {max(1, top):d})) FROM req WHERE duration_ns >= {least_ns:d}"
     )
     requests = store.rows(
         f"""
         SELECT trace_hi, trace_lo, service, {LABEL}, start_ns / 1e9, duration_s, status, failed, tenant,
             split_db_s, split_model_s, split_http_s, db_calls, model_calls, cost_usd
-        FROM req WHERE duration_ns >= ? ORDER BY duration_ns DESC, start_ns, trace_hi, trace_lo LIMIT ?
-        """,
-        [shown_from, top],
+        FROM req WHERE duration_ns >= {shown_from or least_ns:d}
+        ORDER BY duration_ns DESC, start_ns, trace_hi, trace_lo LIMIT {top:d}
+        """
     )
-    threshold_ns = round(threshold_s * 1e9)
     queries = store.rows(
         f"""
         SELECT trace_hi, trace_lo, span_id, service, label, start_ns / 1e9, ns / 1e9, statement, rows,

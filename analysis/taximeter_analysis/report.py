@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from taximeter_analysis import course, figures, findings, ranks, traces
+from taximeter_analysis import course, figures, findings, traces
 from taximeter_analysis.model import RepeatedStatements, Report, Slow, Timeline, Usage, Window
+from taximeter_analysis.ranks import ranks
 from taximeter_analysis.selection import Selection, select
 from taximeter_analysis.store import NothingToReport, Store
 from taximeter_analysis.window import Filters, iso
@@ -39,15 +40,18 @@ def report(
         StoreError: the store cannot be read.
     """
     filters = filters or Filters()
-    selection = select(store, filters)
+    selection = select(store, filters, slow_s)
     if selection.empty or selection.first_ns is None or selection.last_ns is None:
         raise NothingToReport(_nothing(store, filters))
     observed_s = (selection.last_ns - selection.first_ns) / 1e9
+    timeline = (  # before all others: it has the order statistics of its steps read along with theirs
+        Timeline(1.0, ()) if brief else course.timeline(store, selection.first_ns, selection.last_ns)
+    )
     totals, latency, split, spread = figures.totals(store)
     spans = figures.span_totals(store)
     services = store.rows(
         "SELECT DISTINCT service FROM ("
-        "SELECT service FROM req UNION ALL SELECT service FROM outside) "
+        "SELECT service FROM rolled UNION ALL SELECT service FROM outside) "
         "WHERE service IS NOT NULL ORDER BY 1"
     )
     return Report(
@@ -65,18 +69,16 @@ def report(
         requests_per_second=totals.requests / observed_s if totals.requests > 1 and observed_s > 0 else None,
         spread=spread,
         latency=latency,
-        ranked=() if brief else ranks.of_all(store),
+        ranked=() if brief else ranks(store).of_all,
         split=split,
         totals_from_spans=spans,
-        routes=figures.routes(store, slow_s, bounds=not brief),
+        routes=figures.routes(store, bounds=not brief),
         tenants=figures.tenants(store),
         models=figures.models(store),
         slow=Slow(slow_s, 0, 0, (), ()) if brief else findings.slow(store, slow_s, top),
         repeated=RepeatedStatements(MIN_REPEATS, 0, ()) if brief else findings.repeated(store, top),
         projection=course.projection(totals, spans, observed_s),
-        timeline=Timeline(1.0, ())
-        if brief
-        else course.timeline(store, selection.first_ns, selection.last_ns),
+        timeline=timeline,
         slowest=None if brief else traces.longest(store),
         notes=_notes(selection, totals),
         caches=figures.caches(store, totals),

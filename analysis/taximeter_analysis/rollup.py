@@ -27,7 +27,8 @@ _ROLLED = f"""
 CREATE OR REPLACE TEMP TABLE rolled AS
 SELECT {", ".join(KEY)}, count(*) AS requests, count(*) FILTER (failed) AS errors,
     count(*) FILTER (streamed) AS streams, count(streamed) AS streamable, max(duration_ns) AS longest_ns,
-    count(*) FILTER (derived) AS derived, min(start_ns) AS first_ns, max(end_ns) AS last_ns,
+    count(*) FILTER (derived) AS derived, count(*) FILTER (duration_ns >= getvariable('slow_ns')) AS slow,
+    count(first_byte_s) AS first_bytes, min(start_ns) AS first_ns, max(end_ns) AS last_ns,
     {", ".join(f"sum({name}) AS {name}" for name in _COUNTS)},
     {", ".join(f"fsum({name}) AS {name}" for name in _REALS)},
     {", ".join(f"count({name}) AS n_{name}, var_pop({name}) AS var_{name}" for name in SPREAD)}

@@ -48,9 +48,13 @@ class Selection:
         return self.requests == 0 and self.calls == 0
 
 
-def select(store: Store, filters: Filters) -> Selection:
-    """Make the relations ``req`` and ``calls`` for these filters, and say what is in them."""
+def select(store: Store, filters: Filters, slow_s: float = 2.0) -> Selection:
+    """Make the relations ``req`` and ``calls`` for these filters, and say what is in them.
+
+    ``slow_s``: from how many seconds on `roll_up` counts a request as slow.
+    """
     choose(store, filters)
+    store.set(slow_ns=round(slow_s * 1e9))
     return _selected(store)
 
 
@@ -165,6 +169,8 @@ FROM requests
 WHERE {IN_WINDOW} AND {CHOSEN}
 """
 
+#: Every figure passes over what is reopened, so that is told by half of the trace id alone: requests with
+#: the same half are all reopened, and each trace is then worked out by its whole id.
 _REOPEN = (
     # Calls that no segment knows the request of: young ones, and those beside their request's segment.
     f"""
@@ -176,9 +182,8 @@ _REOPEN = (
     """,
     f"""
     CREATE OR REPLACE TEMP TABLE reopened AS
-    SELECT DISTINCT {_KEY} FROM (
-        SELECT {_KEY} FROM picked WHERE NOT summed
-        UNION ALL SELECT {_KEY} FROM requests WHERE {_NEAR} AND ({_KEY}) IN (SELECT ({_KEY}) FROM loose))
+    SELECT DISTINCT {_KEY} FROM requests WHERE {_NEAR} AND trace_lo IN (
+        SELECT trace_lo FROM picked WHERE NOT summed UNION ALL SELECT trace_lo FROM loose)
     """,
 )
 _WORK_OUT = (
@@ -283,7 +288,7 @@ SELECT p.trace_hi, p.trace_lo, p.span_id, p.svc, p.service, p.version,
     CASE WHEN p.model_calls IS NOT NULL OR {_traced("ai")} THEN busy_model_ns / 1e9 END AS split_model_s,
     CASE WHEN p.db_calls IS NOT NULL OR {_traced("http")} THEN busy_http_ns / 1e9 END AS split_http_s
 FROM (
-    SELECT * EXCLUDE (summed) FROM picked ANTI JOIN reopened USING ({_KEY}) WHERE summed
+    SELECT * EXCLUDE (summed) FROM picked ANTI JOIN reopened USING (trace_lo)
     UNION ALL BY NAME SELECT * FROM opened
 ) p
 """

@@ -72,6 +72,7 @@ class Store:
             }
         )
         try:
+            self._db.execute("SET parquet_metadata_cache = true")  # of segments, which never change
             for table, schema in TABLES.items():
                 self._add_view(table, schema)
         except BaseException:

@@ -8,6 +8,7 @@ from typing import Any
 from taximeter_analysis.figures import LABEL
 from taximeter_analysis.findings import hex_trace
 from taximeter_analysis.model import Bar, Waterfall
+from taximeter_analysis.rollup import roll_up
 from taximeter_analysis.store import Store
 
 MAX_BARS = 200
@@ -43,7 +44,8 @@ def requests_of(
 
 def longest(store: Store) -> Waterfall | None:
     """The longest request's trace; None when no request was selected."""
-    [(most,)] = store.rows("SELECT max(duration_ns) FROM req")
+    roll_up(store)
+    [(most,)] = store.rows("SELECT max(longest_ns) FROM rolled")
     if most is None:
         return None
     found = store.rows(  # a constant: most row groups are passed over by their statistics
