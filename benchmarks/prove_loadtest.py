@@ -28,13 +28,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make prove-loadtest", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--duration", default="20s", help="of a block (default: %(default)s)")
     parser.add_argument("--blocks", default="3", help="a side, with 100 guests (default: %(default)s)")
+    parser.add_argument("--long", default="70s", help="of a block with 1,000 guests (default: %(default)s)")
+    parser.add_argument(
+        "--warmup", default="30s", help="of it: 1,000 guests who come at once are first of all a queue"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="taximeter-load-") as folder, running_stack() as stack:
-        for guests, processes, blocks in ((100, 1, args.blocks), (1000, 2, "1")):
-            print(f"\n## {guests:,} guests, {processes} load generator process(es)\n", flush=True)
+        for guests, processes, blocks, duration, warmup in (
+            (100, 1, args.blocks, args.duration, "5s"),
+            (1000, 2, "1", args.long, args.warmup),
+        ):
+            who = f"{guests:,} guests, {processes} load generator process(es)"
+            print(f"\n## {who}, blocks of {duration}, {warmup} of it warm-up\n", flush=True)
             output = Path(folder) / str(guests)
             words = ["--guests", str(guests), "--processes", str(processes), "--blocks", blocks]
-            code = _loadtest(stack, [*words, "--duration", args.duration, "--output", str(output)])
+            code = _loadtest(
+                stack, [*words, "--duration", duration, "--warmup", warmup, "--output", str(output)]
+            )
             print(f"exit code {code}" + (": it says that it measured itself" if code == 3 else ""))
             if code not in (0, 3):
                 return 1

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -76,6 +79,37 @@ def test_a_service_that_is_not_there(tmp_path: Path) -> None:
     )  # fmt: skip
     assert "100% failed" in done.stdout, done.stderr
     assert load_report(tmp_path / "A-1.json").error_rate == 1.0
+
+
+def test_a_service_slower_than_the_block_is_waited_for_and_named(tmp_path: Path) -> None:
+    """Nothing is measured, and the reason has the figures: the answers that came after the end are in it."""
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            time.sleep(2.5)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    scenario = tmp_path / "one.py"
+    scenario.write_text(
+        "from locust import FastHttpUser, task\n"
+        "class Guest(FastHttpUser):\n"
+        "    @task\n"
+        "    def one(self): self.client.get('/')\n"
+    )
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = loadtest(
+            scenario, "--host", f"http://127.0.0.1:{server.server_port}", "--guests", "5", "--duration",
+            "1500ms", "--warmup", "1s", "--output", tmp_path / "out",
+        )  # fmt: skip
+        server.shutdown()
+    assert done.returncode == 1
+    assert "no guest began a request after the warm-up of 1 s: 5 guests, 5 requests before" in done.stderr
+    assert "the longest took 2.5 s" in done.stderr
 
 
 @pytest.mark.parametrize(

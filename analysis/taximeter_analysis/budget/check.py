@@ -140,7 +140,10 @@ def _decided(lines: list[Line]) -> Iterator[Line]:
             continue
         p = next(adjusted)
         if p <= families.LEVEL:
-            yield replace(line, p=p, state="fail", reason=f"beyond the limit, not by chance (p = {p:.2g})")
+            reason = f"beyond the limit, not by chance (p = {p:.2g})"
+            yield replace(line, p=p, state="fail", reason=reason, needs=None)
+        elif line.state == "no_data":
+            yield replace(line, p=p)
         elif line.beyond:
             yield replace(line, p=p, reason=f"beyond the limit, but that may be chance (p = {p:.2g})")
         else:

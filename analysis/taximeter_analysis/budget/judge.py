@@ -107,9 +107,10 @@ def enough_for(q: float, tests: int) -> int:
     return quantiles.needed(q, 1 - (1 - quantiles.CONFIDENCE) / max(tests, 1))
 
 
-def _too_few(line: Line, count: int, needs: int) -> Line:
+def _too_few(line: Line, count: int, needs: int, p: float | None = None) -> Line:
+    """Too few for a pass. With a ``p`` it may still fail: half of 100 requests failed is no chance."""
     reason = f"not enough data (needs n = {needs:,}, has {count:,})"
-    return replace(line, state="no_data", count=count, needs=needs, reason=reason)
+    return replace(line, state="no_data", count=count, needs=needs, reason=reason, p=p)
 
 
 def _absolute(line: Line, spec: Spec, limit: float, now: Subject, tests: int) -> Line:
@@ -123,8 +124,10 @@ def _absolute(line: Line, spec: Spec, limit: float, now: Subject, tests: int) ->
         return _of_runs(line, shifts.against_limit(samples, limit), limit)
     sample = samples[0] if samples else None
     if sample is None or sample.count < needs:
-        measured = sample.value if sample else None
-        return _too_few(replace(line, measured=measured), sample.count if sample else 0, needs)
+        if sample is None or not sample.count:
+            return _too_few(line, 0, needs)
+        p = quantiles.exceeding_p(sample, limit)
+        return _too_few(replace(line, measured=sample.value), sample.count, needs, p)
     return replace(
         line, measured=sample.value, low=sample.low, high=sample.high, count=sample.count,
         p=quantiles.exceeding_p(sample, limit), beyond=sample.value > limit,
@@ -141,9 +144,10 @@ def judge_share(line: Line, found: tuple[int, int] | None, limit: float, *, lowe
     if allowed <= 0:  # nothing bad is allowed: no chance in it
         return replace(line, state="fail", reason=f"{bad} of {whole}, and none is allowed") if bad else line
     needs = enough_for(1 - allowed, tests) if allowed < 1 else 1
+    p = binomial_at_least(bad, whole, allowed)
     if whole < needs:
-        return _too_few(line, whole, needs)
-    return replace(line, p=binomial_at_least(bad, whole, allowed), beyond=bad / whole > allowed)
+        return _too_few(line, whole, needs, p)
+    return replace(line, p=p, beyond=bad / whole > allowed)
 
 
 def _relative(

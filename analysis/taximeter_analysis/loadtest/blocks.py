@@ -28,6 +28,8 @@ class Block:
     requests: dict[str, list[tuple[float, int]]] = field(repr=False)
     cores: tuple[float, ...] = ()
     late_s: tuple[float, ...] = ()
+    warmed: int = 0  # requests that began within the warm-up, and are left out
+    longest_warmed_s: float = 0.0
 
     @property
     def name(self) -> str:
@@ -66,9 +68,11 @@ def read_block(path: Path, side: str, number: int, warmup_s: float) -> Block:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     answers = [line[1:] for line in lines if line[0] == "request"]
     begin = min((start for start, *_ in answers), default=0.0) + warmup_s
-    ends = [begin]
+    ends, warming = [begin], [0.0]
     for start, label, seconds, failed in answers:
-        if start >= begin:
+        if start < begin:
+            warming.append(seconds)
+        else:
             requests.setdefault(label, []).append((seconds, failed))
             ends.append(start + seconds)
     own = [
@@ -76,5 +80,5 @@ def read_block(path: Path, side: str, number: int, warmup_s: float) -> Block:
     ]
     return Block(
         side, number, begin, max(ends), requests,
-        tuple(cores for cores, _ in own), tuple(late for _, late in own),
+        tuple(cores for cores, _ in own), tuple(late for _, late in own), len(warming) - 1, max(warming),
     )  # fmt: skip

@@ -7,6 +7,7 @@ side; neighbours are what ``taximeter compare --paired`` holds against each othe
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shlex
 import signal
@@ -20,6 +21,9 @@ from pathlib import Path
 from taximeter_analysis.loadtest.blocks import Block, read_block
 
 _RECORDER = (sys.executable, "-m", "taximeter_analysis.loadtest.recorder")
+#: Every request that was sent is waited for this long at the end of a block: to leave out the slowest ones
+#: would flatter a service that is out of breath.
+_PATIENCE_S = 60
 _GRACE_S = 180.0
 
 
@@ -81,18 +85,25 @@ def run_block(load: Load, side: Side, number: int, directory: Path) -> Block:
         )
     block = read_block(samples, side.name, number, load.warmup_s)
     if not block.count:
-        raise LoadFailed(
-            f"block {side.name}-{number}: no request after the warm-up of {load.warmup_s:g} s; "
-            "give a longer --duration"
-        )
+        raise LoadFailed(f"block {side.name}-{number}: {_why_empty(load, block)}")
     return block
+
+
+def _why_empty(load: Load, block: Block) -> str:
+    if not block.warmed:
+        return f"not one request was answered or refused; does {load.scenario} send any to --host?"
+    return (
+        f"no guest began a request after the warm-up of {load.warmup_s:g} s: {load.guests:,} guests, "
+        f"{block.warmed:,} requests before, the longest took {block.longest_warmed_s:.1f} s. The service is "
+        "slower than the block is long: give a longer --warmup and --duration, or fewer guests"
+    )
 
 
 def _options(load: Load, side: Side) -> list[str | Path]:
     options: list[str | Path] = [
         "-f", load.scenario, "--headless", "--only-summary", "--host", side.host, "--users", str(load.guests),
-        "--spawn-rate", f"{load.spawn_rate:g}", "--run-time", f"{load.duration_s:g}s", "--stop-timeout", "5",
-        "--exit-code-on-error", "0", "--loglevel", "WARNING",
+        "--spawn-rate", f"{load.spawn_rate:g}", "--run-time", f"{math.ceil(load.duration_s)}s",
+        "--stop-timeout", str(_PATIENCE_S), "--exit-code-on-error", "0", "--loglevel", "WARNING",
     ]  # fmt: skip
     port = str(load.port or free_port())
     if load.remote_workers:

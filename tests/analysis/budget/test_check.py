@@ -74,6 +74,20 @@ def test_the_error_rate_allows_for_chance(measured: Measured) -> None:
     assert (none.state, none.reason) == ("fail", "1 of 3, and none is allowed")
 
 
+def test_few_requests_are_enough_to_fail_but_not_to_pass(measured: Measured) -> None:
+    """No failure in 100 requests is no proof of 2 %; half of them failed is one of the contrary."""
+
+    def outcome(failures: int, text: str) -> Line:
+        found = measured(durations(40), error=lambda number: number < failures)
+        return only(judged(found, f"defaults: {{{text}}}"))
+
+    states = [outcome(failures, "error_rate: 2%").state for failures in (0, 2, 20)]
+    assert states == ["no_data", "no_data", "fail"]
+    slow = outcome(0, "latency_p95: 1ms")
+    assert (slow.state, slow.needs, slow.reason[:32]) == ("fail", None, "beyond the limit, not by chance ")
+    assert outcome(0, "latency_p95: 10s").state == "no_data"
+
+
 def test_against_a_baseline(measured: Measured) -> None:
     before, same = measured(durations(400, seed=1)), measured(durations(400, seed=2))
     slower = measured(durations(400, seed=2, scale=1.6))
