@@ -1,8 +1,9 @@
-"""Where a report comes from when a command says A or B: a span store or a saved report, one or several.
+"""Where a report comes from when a command says A or B: a span store, a saved report, a Tempo, a Prometheus.
 
 ``demo-output/report.json`` is a saved report, ``spans/`` a store; ``a1.json,a2.json,a3.json`` are three
 runs of the same thing, ``spans/@1h..30m`` a window of a store, ``spans/@version=1.4`` one version of
-the service. Also the options that choose a store and a window, for all commands that read one.
+the service, ``tempo+http://localhost:3200@1h..`` a window of what a Tempo holds. Also the options that
+choose a store and a window, for all commands that read one.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import argparse
 import glob
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from taximeter_analysis.model import Report
+from taximeter_analysis.readers.place import is_place
 from taximeter_analysis.report import report
 from taximeter_analysis.saved import load_report
 from taximeter_analysis.store import open_store
@@ -74,7 +77,7 @@ def read_runs(text: str, now: float, blocks: int = 1) -> list[Report]:
 
 def _expanded(part: str) -> list[str]:
     """The files that a pattern names, in order of their numbers: A-2.json before A-10.json."""
-    if not any(letter in part for letter in "*?") or Path(part.partition("@")[0]).exists():
+    if is_place(part) or not any(letter in part for letter in "*?") or Path(part.partition("@")[0]).exists():
         return [part]
 
     def order(path: str) -> list[int | str]:
@@ -87,6 +90,12 @@ def _expanded(part: str) -> list[str]:
 
 
 def _read(part: str, now: float, blocks: int) -> list[Report]:
+    if is_place(part):
+        # HTTP and protobuf take 0.2 s to import, which a saved report need not wait for.
+        from taximeter_analysis.readers.opened import report_from  # noqa: PLC0415
+
+        place, choice = _split(part)
+        return _cut(lambda filters: report_from(place, filters, now=now), _choice(choice, part, now), blocks)
     place, _, choice = part.partition("@")
     path = Path(place)
     if path.is_file():
@@ -95,17 +104,28 @@ def _read(part: str, now: float, blocks: int) -> list[Report]:
         return [load_report(path)]
     filters = _choice(choice, part, now)
     with open_store(path) as store:
-        whole = report(store, filters, now=now)
-        if blocks <= 1:
-            return [whole]
-        first, length = whole.window.first, whole.window.observed_s / blocks
-        found = []
-        for number in range(blocks):
-            since = first + number * length
-            until = first + (number + 1) * length if number < blocks - 1 else whole.window.last + 1e-3
-            each = Filters(since, until, filters.service, filters.tenant, filters.version)
-            found.append(report(store, each, now=now))
-        return found
+        return _cut(lambda filters: report(store, filters, now=now), filters, blocks)
+
+
+def _split(part: str) -> tuple[str, str]:
+    """A place and its choice: an address may have an @ of its own, before the host."""
+    place, at, choice = part.rpartition("@")
+    chosen = at and (".." in choice or choice.partition("=")[0] in _KEYS)
+    return (place, choice) if chosen else (part, "")
+
+
+def _cut(read: Callable[[Filters], Report], filters: Filters, blocks: int) -> list[Report]:
+    """The report, or one for each of so many equal blocks of its time."""
+    whole = read(filters)
+    if blocks <= 1:
+        return [whole]
+    first, length = whole.window.first, whole.window.observed_s / blocks
+    found = []
+    for number in range(blocks):
+        until = first + (number + 1) * length if number < blocks - 1 else whole.window.last + 1e-3
+        since = first + number * length
+        found.append(read(Filters(since, until, filters.service, filters.tenant, filters.version)))
+    return found
 
 
 def _choice(text: str, part: str, now: float) -> Filters:

@@ -7,17 +7,19 @@ Prometheus's report names (a metric is measured some microseconds off its span: 
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from taximeter_analysis import Filters, NothingToReport, Report, StoreError
+from taximeter_analysis import Filters, NothingToReport, Report, StoreError, render
 from taximeter_analysis.model import Quantiles, Usage
 from taximeter_analysis.readers.opened import report_from
 from taximeter_analysis.readers.promql import Buckets
@@ -82,6 +84,18 @@ def test_totals_are_the_stores(run: Run) -> None:
     assert run.metrics.services == run.store.services
     assert run.metrics.totals_from_spans.model_calls == run.store.totals_from_spans.model_calls
     assert run.metrics.totals_from_spans.cost_usd == pytest.approx(run.store.totals.cost_usd, rel=1e-9)
+
+
+def test_it_is_a_side_of_compare(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved = tmp_path / "store.json"
+    saved.write_text(render.json(run.store), encoding="utf-8")
+    since = datetime.fromtimestamp(run.began - 30, UTC).isoformat()
+    assert main(["compare", f"prometheus+{run.url}@{since}..", str(saved), "--format", "json"]) == 0
+    total = {item["name"]: item for item in json.loads(capsys.readouterr().out)["total"]["figures"]}
+    assert {"db_calls", "cost", "error_rate"} <= total.keys()
+    assert "latency_p95" not in total  # buckets hold no single request
+    for item in total.values():
+        assert item["before"] == pytest.approx(item["after"], rel=1e-9)
 
 
 def test_every_route_is_the_stores(run: Run) -> None:

@@ -25,6 +25,9 @@ A and B:
   store@24h..1h              a window of it, store@2026-11-25..2026-11-26
   store@version=1.4          a service.version; also @service= and @tenant=
   a1.json,a2.json,a3.json    several runs of one side; 'a-*.json' as well
+  tempo+http://host:3200@2h..1h            what a Tempo holds of that hour
+  prometheus+http://host:9090@2h..1h       a Prometheus: counts and money; --blocks makes them comparable
+  file:traces.json           OTLP, as the official collector's file exporter writes it
 
 verdicts:
   better, worse     the change is beyond chance, corrected for the number of figures in the table

@@ -11,8 +11,11 @@ import pytest
 
 from benchmarks.recorded import report_of
 from taximeter_analysis import model_schema, render
+from taximeter_analysis.readers.opened import report_from
+from taximeter_analysis.sources import _split
 from taximeter_cli.main import main
 from tests.analysis.compare.test_compute import rows
+from tests.analysis.recording import RUN
 from tests.analysis.stores import Builder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -99,3 +102,25 @@ def test_wrong_usage_is_one_line(compare: Run, saved: Path) -> None:
     ):
         found, _, err = compare(*arguments)
         assert (found, message in err) == (code, True), err
+
+
+def test_a_side_may_be_a_file_of_spans(compare: Run, tmp_path: Path) -> None:
+    """The same run as a file and as a saved report: not one figure differs. Tempo and Prometheus likewise."""
+    source = f"file:{RUN / 'traces.otlp.gz'}"
+    saved = tmp_path / "run.json"
+    saved.write_text(render.json(report_from(source)), encoding="utf-8")
+    code, out, err = compare(source, saved, "--format", "json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["before"] == [source]
+    figures = [item for part in (found["total"], *found["routes"]) for item in part["figures"]]
+    assert figures
+    assert all(item["before"] == item["after"] for item in figures)
+    code, _, err = compare(f"{source}@1h..", saved)
+    assert (code, "nothing found" in err) == (2, True)
+
+
+def test_an_address_may_have_an_at_sign_of_its_own() -> None:
+    assert _split("tempo+http://user:pw@host:3200") == ("tempo+http://user:pw@host:3200", "")
+    assert _split("tempo+http://user:pw@host:3200@1h..") == ("tempo+http://user:pw@host:3200", "1h..")
+    assert _split("file:a@b.json@version=2") == ("file:a@b.json", "version=2")
