@@ -18,9 +18,8 @@ from taximeter_analysis import render
 from taximeter_analysis.model import Report
 from taximeter_analysis.readers.place import EXAMPLES
 from taximeter_analysis.report import SLOW_S, TOP, report
-from taximeter_analysis.sources import add_selection, filters_of
+from taximeter_analysis.sources import add_selection, duration, filters_of
 from taximeter_analysis.store import NoStore, NothingToReport, StoreError, open_store
-from taximeter_analysis.window import parse_duration
 from taximeter_collector.store.schema import MIN_REPEATS
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slow",
         metavar="DURATION",
-        type=_duration,
+        type=duration,
         default=SLOW_S,
         help=f"from when on a request or query is slow (default: {SLOW_S:g}s)",
     )
@@ -152,13 +151,6 @@ def _tell(text: str) -> None:
 def _fail(message: str, code: int) -> int:
     print(f"taximeter report: {message}", file=sys.stderr)  # noqa: T201  (a command's error message)
     return code
-
-
-def _duration(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(text: str) -> int:

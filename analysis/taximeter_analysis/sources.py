@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from taximeter_analysis.model import Report
-from taximeter_analysis.readers.place import is_place
+from taximeter_analysis.readers.place import EXAMPLES, is_place
 from taximeter_analysis.report import report
 from taximeter_analysis.saved import load_report
 from taximeter_analysis.store import open_store
-from taximeter_analysis.window import Filters, parse_instant
+from taximeter_analysis.window import Filters, parse_duration, parse_instant
 
 STORE_VARIABLE = "TAXIMETER_STORE"
 DEFAULT_STORE = "taximeter-data/store"  # where the collector's built-in configuration puts it
@@ -64,6 +64,14 @@ def filters_of(args: argparse.Namespace, now: float) -> Filters:
     return Filters(instants["since"], instants["until"], args.service, args.tenant, args.service_version)
 
 
+def duration(text: str) -> float:
+    """A duration as an option's type: what cannot be read is wrong usage, with examples."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def read_runs(text: str, now: float, blocks: int = 1) -> list[Report]:
     """The reports that one argument names: one a run, or one a block of time where ``blocks`` is more.
 
@@ -103,6 +111,10 @@ def _read(part: str, now: float, blocks: int) -> list[Report]:
             raise ValueError(f"{part}: a saved report has its window already; leave out @{choice}")
         return [load_report(path)]
     filters = _choice(choice, part, now)
+    if not path.exists():
+        raise ValueError(
+            f"{part}: no such file or directory; give a report.json, a span store, or {EXAMPLES}"
+        )
     with open_store(path) as store:
         return _cut(lambda filters: report(store, filters, now=now), filters, blocks)
 

@@ -18,9 +18,9 @@ import duckdb
 
 from taximeter_analysis.command import EXIT_FAILED, EXIT_USAGE
 from taximeter_analysis.render.units import clock, count, plain, seconds
-from taximeter_analysis.sources import DEFAULT_STORE, STORE_VARIABLE, add_selection, filters_of
+from taximeter_analysis.sources import DEFAULT_STORE, STORE_VARIABLE, add_selection, duration, filters_of
 from taximeter_analysis.store import NoStore, NothingToReport, Store, StoreError, literal, open_store
-from taximeter_analysis.window import parse_duration, to_ns
+from taximeter_analysis.window import to_ns
 from taximeter_collector.store.schema import SCHEMA_VERSION
 from taximeter_collector.store.upkeep import InUse, Rules, keep
 
@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     compact = actions.add_parser("compact", help="merge segments, sum them up, apply retention")
     compact.add_argument(
-        "--max-age", type=_duration, default=0.0, metavar="DURATION", help="drop what is older"
+        "--max-age", type=duration, default=0.0, metavar="DURATION", help="drop what is older"
     )
     compact.add_argument(
         "--max-size", type=_size, default=0, metavar="SIZE", help="drop the oldest beyond this: 500MiB, 5GiB"
@@ -153,6 +153,10 @@ def _export(args: argparse.Namespace) -> list[str]:
         raise ValueError(
             f"{args.file}: no format ends in {kind or 'nothing'!r}; write .parquet, .csv or .jsonl"
         )
+    if not args.file.parent.is_dir():
+        raise StoreError(
+            f"{args.file}: cannot be written (no such directory); give a file in one that is there"
+        )
     filters = filters_of(args, time.time())
     conditions = ["true"]
     if filters.since is not None:
@@ -183,13 +187,6 @@ def size(number: float) -> str:
             return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} TB"
-
-
-def _duration(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _size(text: str) -> int:

@@ -70,7 +70,7 @@ def test_export(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ("words", "code", "message"),
     [
         (["export", "x.xls"], 2, "no format ends in 'xls'; write .parquet, .csv or .jsonl"),
-        (["export", "/nowhere/x.csv"], 1, "nowhere"),
+        (["export", "/nowhere/x.csv"], 1, "/nowhere/x.csv: cannot be written (no such directory)"),
         (["info", "--store", "nowhere"], 2, "nowhere: no such directory"),
         (["export", "x.csv", "--since", "soon"], 2, "'soon' is neither an instant nor a duration"),
     ],

@@ -16,7 +16,8 @@ from taximeter_analysis.loadtest.run import Load, LoadFailed, Side, order, run_b
 from taximeter_analysis.model import Report
 from taximeter_analysis.render.tables import Page
 from taximeter_analysis.render.units import count, percent, seconds
-from taximeter_analysis.window import iso, parse_duration
+from taximeter_analysis.sources import duration
+from taximeter_analysis.window import iso
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -58,8 +59,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spawn-rate", type=_number, help="guests that arrive per second (default: all at once)"
     )
-    parser.add_argument("--duration", type=_duration, default=60.0, help="of a block (default: 60s)")
-    parser.add_argument("--warmup", type=_duration, default=5.0, help="left out of each block (default: 5s)")
+    parser.add_argument("--duration", type=duration, default=60.0, help="of a block (default: 60s)")
+    parser.add_argument("--warmup", type=duration, default=5.0, help="left out of each block (default: 5s)")
     parser.add_argument("--blocks", type=_number, help="a side (default: 6 with two sides, else 1)")
     parser.add_argument("--processes", type=_number, default=1, help="load generators here (default: 1)")
     parser.add_argument(
@@ -79,13 +80,6 @@ def _number(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)
-
-
-def _duration(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def main(args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from taximeter_analysis.highlights import highlights
 from taximeter_analysis.model import Quantiles, Ranked, Report, Route, Split, Usage, bounds_of
+from taximeter_analysis.readers.place import is_place
 from taximeter_analysis.render.units import (
     UNKNOWN,
     between,
@@ -36,6 +37,7 @@ WIDTH = 100
 _QUANTILES = (("P50", 0.5), ("P95", 0.95), ("P99", 0.99))
 _GAP = 2  # the box draws one blank of it
 _COMFORT = 26  # columns a route wants
+_TENANTS = 20  # of them a screen shows
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -288,8 +290,10 @@ def _slow(report: Report, page: Page) -> None:
                 for item in slow.requests
             ),
             left=2,
-            spare=("Status", "Calls", "Own", "Models", "Database"),
+            spare=("Status", "Own", "Calls", "Models", "Database"),
         )
+        if not is_place(report.store):
+            page.line("  taximeter serve shows each as a waterfall, at /trace/<its id>", "dim")
     if not slow.queries:
         page.title("Slow queries", f"none took {limit} or longer")
         return
@@ -333,9 +337,16 @@ def _money(report: Report, page: Page) -> None:
             ("Tenant", "Requests", "Models", "Embed", "Tokens", "Cost", "Share", "$/request"),
             (
                 (Text("(none)" if item.tenant is None else plain(item.tenant)), *_spent(item.usage, whole))
-                for item in report.tenants
+                for item in report.tenants[:_TENANTS]
             ),
         )
+        if rest := report.tenants[_TENANTS:]:
+            spent = sum(item.usage.cost_usd or 0.0 for item in rest)
+            share = percent(spent / whole if whole else None)
+            page.line(
+                f"  {count(len(rest))} more with {money(spent)} together ({share}): in --csv, --html, --json",
+                "dim",
+            )
     if report.models:
         page.title("Cost by model")
         page.table(

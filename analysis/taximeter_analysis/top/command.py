@@ -27,10 +27,9 @@ from taximeter_analysis.readers import place
 from taximeter_analysis.readers.opened import report_from
 from taximeter_analysis.report import report
 from taximeter_analysis.selection import select as choose
-from taximeter_analysis.sources import add_selection, filters_of
+from taximeter_analysis.sources import add_selection, duration, filters_of
 from taximeter_analysis.store import NoStore, NothingToReport, Store, StoreError, open_store
 from taximeter_analysis.top.screen import Screen
-from taximeter_analysis.window import parse_duration
 
 _KEYS = {
     b"\x1b[A": "up", b"\x1b[B": "down", b"\x1b[C": "right", b"\x1b[D": "left",
@@ -67,9 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="instead of the span store: prometheus+http://host:9090 (routes only)",
     )
-    parser.add_argument(
-        "--interval", metavar="DURATION", type=parse_duration, default=1.0, help="default: 1s"
-    )
+    parser.add_argument("--interval", metavar="DURATION", type=duration, default=1.0, help="default: 1s")
     parser.add_argument(
         "--export",
         metavar="FILE",

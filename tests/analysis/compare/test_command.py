@@ -94,7 +94,11 @@ def test_versions_and_blocks_of_a_store(compare: Run, tmp_path: Path) -> None:
 
 def test_wrong_usage_is_one_line(compare: Run, saved: Path) -> None:
     for arguments, code, message in (
-        ((saved / "none.json", saved / "A-1.json"), 2, "no such directory"),
+        (
+            (saved / "none.json", saved / "A-1.json"),
+            2,
+            "no such file or directory; give a report.json, a span",
+        ),
         ((saved / "C-*.json", saved / "A-1.json"), 2, "no such file; check the pattern"),
         ((saved / "A-*.json", saved / "B-1.json"), 2, "11 run(s) against 1"),
         ((saved / "A-1.json", saved / "B-1.json", "--blocks", "1"), 2, "no number of blocks"),
