@@ -4,6 +4,9 @@ Looks at the free disk first, writes to a temporary folder outside the tree and 
 small store is made row by row (`generate`) and compacted by the collector's own upkeep; the large one is
 its segments again under other ids and times (`multiply`). Each report is ``taximeter report`` in a process
 of its own. Exit code 1 when a target is missed.
+
+``--folder F --steps make,small`` does some of it and keeps the folder; ``--steps multiply,large``, then
+``sqlite`` and ``phoenix``, go on from there: no single call takes longer than a few minutes.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow.parquet as pq
 
 from benchmarks.analysis import phoenix_peer, sqlite_peer
 from benchmarks.analysis.generate import fill, size_of
@@ -34,6 +39,7 @@ from taximeter_collector.store.writer import SpanStoreExporter
 SMALL, LARGE = 5_000_000, 100_000_000
 BYTES_A_SPAN = 60  # at most, while both the written and the compacted rows are there
 SQLITE_BYTES_A_SPAN = 600
+STEPS = ("make", "small", "write", "multiply", "large", "sqlite", "phoenix")
 
 
 @dataclass(frozen=True)
@@ -47,16 +53,27 @@ class Cost:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-analysis", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--folder", type=Path, help="work in this new folder (default: a temporary one)")
-    parser.add_argument("--keep", action="store_true", help="do not remove it at the end")
+    parser.add_argument("--folder", type=Path, help="work here and keep it (default: a temporary one)")
     parser.add_argument("--small", type=int, default=SMALL, help="spans (default: %(default)s)")
-    parser.add_argument("--large", type=int, default=LARGE, help="spans; 0: leave it out")
+    parser.add_argument("--large", type=int, default=LARGE, help="spans (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="reports of each store (default: %(default)s)")
-    parser.add_argument("--no-peers", action="store_true", help="leave SQLite and Phoenix out")
+    parser.add_argument(
+        "--steps", default=",".join(STEPS), help="some of them, with --folder (default: %(default)s)"
+    )
     args = parser.parse_args()
+    args.steps = args.steps.split(",")
+    if unknown := [step for step in args.steps if step not in STEPS]:
+        parser.error(f"--steps: {unknown[0]!r} is none of {', '.join(STEPS)}")
     place = args.folder or Path(tempfile.gettempdir())
-    needed = (args.small + args.large) * BYTES_A_SPAN
-    needed += 0 if args.no_peers else args.small * SQLITE_BYTES_A_SPAN
+    needed = sum(
+        spans * each
+        for step, spans, each in (
+            ("make", args.small, BYTES_A_SPAN),
+            ("multiply", args.large, BYTES_A_SPAN),
+            ("sqlite", args.small, SQLITE_BYTES_A_SPAN),
+        )
+        if step in args.steps
+    )
     free = shutil.disk_usage(place if place.exists() else place.parent).free
     if free < needed:
         say(f"{place}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; give another --folder")
@@ -65,7 +82,7 @@ def main() -> int:
     try:
         return _run(folder, args)
     finally:
-        if not args.keep:
+        if not args.folder:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -75,27 +92,45 @@ def say(text: str = "") -> None:
 
 
 def _run(folder: Path, args: argparse.Namespace) -> int:
-    small, missed = folder / "small", False
-    say(f"Making {args.small:,} spans in {folder}")
-    made = fill(small, args.small, tell=True)
-    say(
-        f"  {made.spans:,} spans of {made.requests:,} requests: {made.bytes_after / made.spans:.1f} bytes "
-        f"a span ({made.bytes_before / made.spans:.1f} as written); compacted at "
-        f"{made.spans / made.compact_s:,.0f} spans/s"
-    )
-    written, seconds = asyncio.run(_write(small, folder / "written"))
-    say(f"  the collector's writer: {written / seconds:,.0f} spans/s from OTLP to a segment, one process\n")
-    say("| spans | bytes a span | report | CPU | peak memory | target |")
-    say("| ---: | ---: | ---: | ---: | ---: | --- |")
-    missed |= _line(small, made.spans, args.runs, most_s=2.0, most_mb=None)
-    if args.large:
-        say(f"\nMaking {args.large:,} spans")
-        many = multiply(small, folder / "large", -(-args.large // made.spans), tell=True)
-        missed |= _line(folder / "large", many, args.runs, most_s=15.0, most_mb=1000.0)
-        shutil.rmtree(folder / "large")
-    if not args.no_peers:
-        _peers(small, made.spans, folder)
+    small, large, missed = folder / "small", folder / "large", False
+    if "make" in args.steps:
+        say(f"Making {args.small:,} spans")
+        made = fill(small, args.small, tell=True)
+        say(
+            f"  {made.spans:,} spans of {made.requests:,} requests in {made.make_s + made.write_s:.0f} s: "
+            f"{made.bytes_after / made.spans:.1f} bytes a span "
+            f"({made.bytes_before / made.spans:.1f} as written); compacted at {made.spans / made.compact_s:,.0f} spans/s"
+        )
+    spans = _rows(small)
+    if "write" in args.steps:
+        written, seconds = asyncio.run(_write(small, folder / "written"))
+        shutil.rmtree(folder / "written")
+        say(f"The collector's writer: {written / seconds:,.0f} spans/s from OTLP to a segment, one process")
+    if "small" in args.steps:
+        say(_HEAD)
+        missed |= _line(small, spans, args.runs, most_s=2.0, most_mb=None)
+    if "multiply" in args.steps:
+        say(f"Making {args.large:,} spans")
+        shutil.rmtree(large, ignore_errors=True)
+        multiply(small, large, -(-args.large // spans), tell=True)
+    if "large" in args.steps:
+        say(_HEAD)
+        missed |= _line(large, _rows(large), args.runs, most_s=15.0, most_mb=1000.0)
+    if "sqlite" in args.steps:
+        _sqlite(small, spans, folder, args.runs)
+    if "phoenix" in args.steps:
+        phoenix_peer.run(small, folder / "phoenix", say, report_cost)
     return int(missed)
+
+
+_HEAD = """
+| spans | bytes a span | report | CPU | peak memory | target |
+| ---: | ---: | ---: | ---: | ---: | --- |"""
+
+
+def _rows(store: Path) -> int:
+    """The spans of a store, from its files' footers."""
+    return sum(pq.read_metadata(path).num_rows for path in (store / "spans").glob("*.parquet"))
 
 
 def _line(store: Path, spans: int, runs: int, *, most_s: float, most_mb: float | None) -> bool:
@@ -104,8 +139,9 @@ def _line(store: Path, spans: int, runs: int, *, most_s: float, most_mb: float |
     cost = Cost(*(statistics.median(values) for values in zip(*map(_values, found), strict=True)))
     missed = cost.seconds > most_s or (most_mb is not None and cost.peak_mb > most_mb)
     target = f"<= {most_s:g} s" + (f", < {most_mb:,.0f} MB" if most_mb else "")
+    each = ", ".join(f"{one.seconds:.2f}" for one in found)
     say(
-        f"| {spans:,} | {size_of(store) / spans:.1f} | {cost.seconds:.2f} s | {cost.cpu_s:.2f} s | "
+        f"| {spans:,} | {size_of(store) / spans:.1f} | {cost.seconds:.2f} s ({each}) | {cost.cpu_s:.2f} s | "
         f"{cost.peak_mb:,.0f} MB | {target}: {'MISSED' if missed else 'met'} |"
     )
     return missed
@@ -150,17 +186,22 @@ async def _write(store: Path, target: Path, spans: int = 100_000) -> tuple[int, 
     return batch.items, seconds
 
 
-def _peers(store: Path, spans: int, folder: Path) -> None:
+def _sqlite(store: Path, spans: int, folder: Path, runs: int) -> None:
     database = folder / "peer.sqlite"
+    database.unlink(missing_ok=True)
     say(f"\nSQLite {sqlite_peer.VERSION}, the same {spans:,} spans, the columns that the questions need")
     seconds = sqlite_peer.fill(store, database)
     say(f"  filled at {spans / seconds:,.0f} spans/s, {database.stat().st_size / spans:.0f} bytes a span")
     took = sqlite_peer.ask(database)
     for name, value in took.items():
         say(f"  {name}: {value:.1f} s")
-    say(f"  together {sum(took.values()):.1f} s")
+    ours = statistics.median(report_cost(store).seconds for _ in range(runs))
+    whole = sum(took.values())
+    say(
+        f"  together {whole:.1f} s; taximeter report, the whole of it: {ours:.2f} s, "
+        f"{whole / ours:.0f} times as fast"
+    )
     database.unlink()
-    phoenix_peer.run(store, folder / "phoenix", say)
 
 
 if __name__ == "__main__":
