@@ -99,7 +99,8 @@ def _run(folder: Path, args: argparse.Namespace) -> int:
         say(
             f"  {made.spans:,} spans of {made.requests:,} requests in {made.make_s + made.write_s:.0f} s: "
             f"{made.bytes_after / made.spans:.1f} bytes a span "
-            f"({made.bytes_before / made.spans:.1f} as written); compacted at {made.spans / made.compact_s:,.0f} spans/s"
+            f"({made.bytes_before / made.spans:.1f} as written); "
+            f"compacted at {made.spans / made.compact_s:,.0f} spans/s"
         )
     spans = _rows(small)
     if "write" in args.steps:
