@@ -222,3 +222,13 @@ def test_hostile_names_cannot_drive_the_terminal(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "\x1b" not in done.stdout and "\x07" not in done.stdout
     assert "[bold red]x[/]" in done.stdout  # shown, not interpreted
+
+
+def test_a_screen_lists_twenty_tenants_and_sums_up_the_rest(here: Here, tmp_path: Path) -> None:
+    build = Builder()
+    for number in range(23):
+        cost = 1.0 if number < 20 else 0.5
+        build.request("/a", number * 100, 50, tenant=f"tenant-{number:02d}", cost_usd=cost)
+    done = here("--store", build.write(tmp_path / "store"))
+    assert done.stdout.count("tenant-") == 20
+    assert "3 more with $1.50 together (7.0%): in --csv, --html, --json" in done.stdout
