@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,9 +87,22 @@ def test_down_to_a_trace_and_back(hotel_report: Report, hotel_store: Store) -> N
     assert screen.view == "routes"
 
 
+def test_large_numbers_keep_their_columns(hotel_report: Report) -> None:
+    busy = [
+        replace(
+            route, usage=replace(route.usage, requests=12_345_678, errors=123_456, embedding_calls=1_234_567)
+        )
+        for route in hotel_report.routes
+    ]
+    lines = Screen(replace(hotel_report, routes=tuple(busy))).lines(110, 30)
+    assert {len(line.plain) for line in lines[3 : 4 + len(busy)]} == {110}
+    assert "12.3M  123k" in lines[4].plain
+    assert "1.23M" in lines[4].plain
+
+
 def test_before_the_first_request() -> None:
     screen = Screen()
-    assert "waiting" in text(screen)[1]
+    assert "no request yet" in text(screen)[1]
     assert press(screen, "enter", "down", "esc", "s", "q") == "quit"
 
 

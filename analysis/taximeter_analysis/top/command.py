@@ -87,6 +87,8 @@ def main(args: argparse.Namespace) -> int:
                 f"--from {args.source}: cannot be asked every second; give a prometheus+http:// address, or "
                 "use `taximeter report --from`"
             )
+        if sys.stderr.isatty():
+            print("reading ...", end="\r", file=sys.stderr, flush=True)  # noqa: T201  (a large store takes a while)
         _refresh(screen, args)
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             _print(screen, *shutil.get_terminal_size((100, 40)))
@@ -103,8 +105,7 @@ def main(args: argparse.Namespace) -> int:
 def _run(screen: Screen, args: argparse.Namespace) -> None:
     due = time.monotonic() + args.interval
     while True:
-        sys.stdout.write("\x1b[H")
-        _print(screen, *shutil.get_terminal_size())
+        _draw(screen)
         if not _pressed_within(max(0.0, due - time.monotonic())):
             began = time.monotonic()
             with contextlib.suppress(
@@ -123,6 +124,9 @@ def _run(screen: Screen, args: argparse.Namespace) -> None:
             if wish == "export":
                 _export(screen, args)
             elif wish:
+                screen.message = "reading ..."
+                _draw(screen)
+                screen.message = ""
                 _open(screen, args, wish)
 
 
@@ -193,15 +197,20 @@ def _export(screen: Screen, args: argparse.Namespace) -> None:
         screen.message = f"{path}: cannot be written ({error.strerror})"
 
 
+def _draw(screen: Screen) -> None:
+    sys.stdout.write("\x1b[H")
+    _print(screen, *shutil.get_terminal_size())
+
+
 def _print(screen: Screen, width: int, height: int) -> None:
+    """The whole screen in one write, so that nobody sees half of it."""
     console = Console(width=width, height=height, highlight=False, soft_wrap=True)
-    tty_out = sys.stdout.isatty()
-    for number, line in enumerate(screen.lines(width, height)):
-        if number and tty_out:
-            sys.stdout.write("\r\n")
-        console.print(line, end="" if tty_out else "\n", overflow="crop", no_wrap=True)
-        if tty_out:
-            sys.stdout.write("\x1b[K")
+    texts = []
+    for line in screen.lines(width, height):
+        with console.capture() as captured:
+            console.print(line, end="", overflow="crop", no_wrap=True)
+        texts.append(captured.get())
+    sys.stdout.write("\x1b[K\r\n".join(texts) + "\x1b[K" if sys.stdout.isatty() else "\n".join(texts) + "\n")
     sys.stdout.flush()
 
 

@@ -14,7 +14,17 @@ from rich.text import Text
 
 from taximeter_analysis.model import Bar, Report, Route, Waterfall
 from taximeter_analysis.render.tables import shorten
-from taximeter_analysis.render.units import UNKNOWN, clock, count, money, per_request, percent, plain, seconds
+from taximeter_analysis.render.units import (
+    UNKNOWN,
+    clock,
+    compact,
+    count,
+    money,
+    per_request,
+    percent,
+    plain,
+    seconds,
+)
 
 HELP = "arrows choose  Enter opens  Esc back  s sorts  / filters  e exports  q quits"
 SORTS: tuple[tuple[str, Callable[[Route], float]], ...] = (
@@ -30,6 +40,12 @@ _COLUMNS = ("Requests", "Err", "P50", "P95", "DB/req", "Embed", "$/req", "Cost",
 _ERRORS = 1  # the column's place
 _NOTHING = ("0", "$0", "0%", UNKNOWN)
 _WIDTHS = (8, 5, 8, 8, 6, 6, 10, 9, 5)
+
+
+def _fit(number: float | None, column: int) -> str:
+    """A count as it is, or in short where the column is too narrow for it."""
+    text = count(number)
+    return text if len(text) <= _WIDTHS[column] else compact(number)
 
 
 @dataclass
@@ -128,7 +144,7 @@ class Screen:
         if report is None:
             return [
                 Text("Taximeter", style="bold yellow"),
-                Text("waiting for the store's first request", style="dim"),
+                Text("no request yet in the window", style="dim"),
             ]
         services = ", ".join(plain(name) for name in report.services) or "(no service name)"
         usage = report.totals
@@ -175,9 +191,9 @@ class Screen:
         for index, route in enumerate(self.routes()):
             usage = route.usage
             cells = (
-                count(usage.requests), count(usage.errors), seconds(route.latency.p50),
+                _fit(usage.requests, 0), _fit(usage.errors, 1), seconds(route.latency.p50),
                 seconds(route.latency.p95),
-                per_request(route.db_calls_per_request), count(usage.embedding_calls),
+                per_request(route.db_calls_per_request), _fit(usage.embedding_calls, 5),
                 money(route.cost_per_request_usd), money(usage.cost_usd), percent(route.cache_hit_rate),
             )  # fmt: skip
             lines.append(self._row(width, Text(plain(route.label)), cells, _WIDTHS, index))
