@@ -2,8 +2,8 @@
 
 Rows are made by DuckDB (seeded), cut into segments in the order in which spans end, so that traces lie
 across segments as in life, and written with the collector's own schema, names, order and
-compression; then the collector's own upkeep compacts them. Request mix, calls per request and map
-entries follow the demo's.
+compression; then the collector's own upkeep compacts them. Request mix, calls per request, map
+entries and the evidence that the agent adds by default (hashes, the line that made a call) follow the demo's.
 """
 
 # ruff: noqa: E501  (SQL reads better in its own lines)
@@ -72,6 +72,7 @@ def fill(store: Path, spans: int, *, seed: int = 1, tell: bool = False) -> Made:
     with duckdb.connect(config={"threads": 1, "memory_limit": "1500MB"}) as db:
         db.execute(f"SELECT setseed({(seed % 100) / 100})")
         db.execute(_ROUTES)
+        db.execute(_PROMPTS)
         chunk = 0
         while written < spans:
             started = time.monotonic()
@@ -130,6 +131,10 @@ _ROUTES = f"""
 CREATE TABLE routes AS SELECT *, sum(weight) OVER (ORDER BY method, route) AS upto FROM (VALUES {
     ", ".join(str(row) for row in ROUTES)
 }) t(method, route, weight, dbs, again, embeds, chats, https)"""
+#: A hotel's instructions: the same blocks in every prompt of its.
+_PROMPTS = """
+CREATE TABLE prompts AS SELECT hotel, string_agg('s128:' || lpad(to_hex(hash(hotel // 8, block, 9)), 16, '0'), ' ' ORDER BY block) AS prompt
+FROM range(41) h(hotel), range(12) b(block) GROUP BY hotel"""
 _TOTAL = sum(row[2] for row in ROUTES)
 _NORMAL = "sqrt(-2 * ln(1 - random())) * cos(2 * pi() * random())"
 _REQUESTS = f"""
@@ -137,7 +142,7 @@ CREATE OR REPLACE TEMP TABLE drawn AS
 SELECT $offset + i AS id, hash($offset + i, 1) AS trace_hi, hash($offset + i, 2) AS trace_lo,
     hash($offset + i, 3) AS span_id, $begin + (($offset + i) * 1e9 / {PER_SECOND})::BIGINT AS start_ns,
     random() * {_TOTAL} AS draw, (random() ** 2 * 40)::INT AS hotel, random() < 0.006 AS failed,
-    random() < 0.43 AS hit
+    random() < 0.43 AS hit, hash((random() ** 3 * 200000)::INT, 7) AS asked
 FROM range($n) t(i)"""
 _CALLS = f"""
 CREATE OR REPLACE TEMP TABLE chosen AS
@@ -177,7 +182,10 @@ SELECT trace_hi, trace_lo, span_id, 'hotel-chat' AS service, 'one' AS instance, 
     coalesce(tin, 0)::BIGINT AS input_tokens, coalesce(tout, 0)::BIGINT AS output_tokens, 0 AS cached_tokens,
     coalesce(cost, 0) AS cost_usd, 0 AS unpriced_calls, embeds AS cache_lookups,
     embeds - coalesce(embedded, 0) AS cache_hits, duration_ns * 0.98 / 1e9 AS first_byte_s,
-    route LIKE '%/stream' AS streamed
+    route LIKE '%/stream' AS streamed, CASE WHEN embeds > 0 THEN 'cd9e6d53' END AS evidence_key,
+    coalesce(embedded, 0) AS embedding_inputs, 0 AS embedding_duplicates,
+    CASE WHEN embeds > 0 THEN 'embedding=' || CASE WHEN hit THEN '+' ELSE '-' END || lpad(to_hex(asked), 16, '0')
+        || '/' || lpad(to_hex(hash(asked, 8)), 16, '0') END AS cache_keys
 FROM served"""
 _SPANS = """
 SELECT * FROM (
@@ -188,7 +196,9 @@ SELECT trace_hi, trace_lo, span_id, NULL::UBIGINT AS parent_id, method || ' ' ||
     CASE WHEN failed THEN 500 ELSE 200 END AS http_status, NULL AS db_system, NULL AS db_operation,
     NULL AS db_summary, NULL AS db_statement, NULL AS ai_operation, NULL AS ai_provider, NULL AS ai_request_model,
     NULL AS ai_response_model, NULL AS ai_input_tokens, NULL AS ai_output_tokens, NULL AS ai_cache_read_tokens,
-    NULL AS cost_usd,
+    NULL AS cost_usd, NULL AS evidence_key, NULL::BIGINT AS embedding_inputs, NULL AS embedding_exact,
+    NULL AS embedding_normalised, NULL AS prompt_blocks, NULL AS db_parameters, NULL AS code_path,
+    NULL::BIGINT AS code_line, NULL AS code_function, NULL AS code_callers,
     MAP {'url.path': replace(route, '{hotel}', hotel::VARCHAR), 'server.address': '127.0.0.1', 'server.port': '8000',
          'network.protocol.version': '1.1', 'user_agent.original': 'python-httpx/0.28.1'} AS attributes
 FROM served
@@ -206,9 +216,17 @@ SELECT trace_hi, trace_lo, call_id, span_id,
     CASE WHEN what IN ('chat', 'embeddings') THEN what END, CASE WHEN what IN ('chat', 'embeddings') THEN 'openai' END,
     CASE what WHEN 'chat' THEN 'gpt-5-mini' WHEN 'embeddings' THEN 'text-embedding-3-small' END,
     CASE what WHEN 'chat' THEN 'gpt-5-mini' WHEN 'embeddings' THEN 'text-embedding-3-small' END,
-    tokens_in, tokens_out, CASE what WHEN 'chat' THEN 0 END, cost,
+    tokens_in, tokens_out, CASE what WHEN 'chat' THEN 0 END, cost, CASE WHEN what <> 'http' THEN 'cd9e6d53' END,
+    CASE what WHEN 'embeddings' THEN 1 END, CASE what WHEN 'embeddings' THEN lpad(to_hex(asked), 16, '0') END,
+    CASE what WHEN 'embeddings' THEN lpad(to_hex(hash(asked, 8)), 16, '0') END,
+    CASE what WHEN 'chat' THEN prompt || ' u' || (u * 20)::INT || ':' || lpad(to_hex(hash(id, 10)), 16, '0') END,
+    CASE what WHEN 'db' THEN lpad(to_hex(hash(hotel, route, k, (u * 200)::INT)), 16, '0') END,
+    CASE WHEN what <> 'http' THEN 'app/' || split_part(route, '/', 2) || '.py' END,
+    CASE WHEN what <> 'http' THEN (hash(route, k) % 400)::BIGINT END,
+    CASE WHEN what <> 'http' THEN what || '_of_' || split_part(route, '/', -1) END,
+    CASE WHEN what <> 'http' THEN 'app/main.py:' || (hash(route) % 400) || ' handle' END,
     CASE what WHEN 'db' THEN MAP {'db.namespace': 'hotel', 'server.address': '127.0.0.1', 'server.port': '5432'}
         WHEN 'http' THEN MAP {'server.address': 'booking.example', 'url.full': 'https://booking.example/v1'}
         ELSE MAP {'server.address': 'api.openai.com', 'gen_ai.response.id': 'resp-' || to_hex(call_id)} END
-FROM placed
+FROM placed LEFT JOIN prompts USING (hotel)
 ) ORDER BY end_ns"""
