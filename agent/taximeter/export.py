@@ -190,12 +190,15 @@ class CountingProcessor(BatchSpanProcessor):
         context, batch = span.context, self._batch_processor
         if context is None or not context.trace_flags & 1:
             return
-        item = self._ready(span)
-        if item is None:
-            return
-        if len(batch._queue) >= batch._max_queue_size:
-            drop("queue_full", 1)
-        batch.emit(item)
+        try:  # on the thread of the request
+            item = self._ready(span)
+            if item is None:
+                return
+            if len(batch._queue) >= batch._max_queue_size:
+                drop("queue_full", 1)
+            batch.emit(item)
+        except Exception as error:
+            guard.caught("export.end", error)
 
     def force_flush(self, timeout_millis: int | None = None) -> bool:
         # The SDK's takes as long as the exporter does, whatever the timeout: for ever, where the
