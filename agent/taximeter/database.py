@@ -35,6 +35,7 @@ def install() -> None:
     if meter(instrumentor):
         _wrap_streaming(psycopg)
         _wrap_type_lookups(psycopg)
+        dbevidence.number_transactions(psycopg)
 
 
 def meter(instrumentor: Any) -> bool:

@@ -6,7 +6,8 @@ rows are read from libpq's result as the server sent them, so nothing is fetched
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from opentelemetry import trace
@@ -14,6 +15,27 @@ from opentelemetry import trace
 from taximeter import evidence, guard, semconv
 
 _MAX_ROWS = 100
+_IN_TRANSACTION = 2  # libpq's status
+_numbers = itertools.count(1)
+
+
+def number_transactions(psycopg: Any) -> None:
+    """Give each transaction a number, so that what two statements of one enclose is known.
+
+    psycopg sends BEGIN by itself and no span tells of it; every way to it goes through one method.
+    """
+    base = getattr(getattr(psycopg, "_connection_base", None), "BaseConnection", None)
+    if base is None or not hasattr(base, "_exec_command") or hasattr(base, "_taximeter_transaction"):
+        return
+    original: Callable[..., Any] = base._exec_command
+
+    def numbered(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(command, bytes) and command.startswith(b"BEGIN"):
+            self._taximeter_transaction = next(_numbers)
+        return original(self, command, *args, **kwargs)
+
+    base._taximeter_transaction = 0
+    base._exec_command = numbered
 
 
 def begin(parameters: Any) -> evidence.Attributes:
@@ -29,7 +51,13 @@ def end(cursor: Any, span: trace.Span | None = None) -> None:
     """When it has been executed, its span not ended: rows returned; their values if asked for."""
     try:
         span = span or trace.get_current_span()
-        if not span.is_recording() or cursor.description is None:
+        if not span.is_recording():
+            return
+        connection = cursor.connection
+        number = getattr(connection, "_taximeter_transaction", 0)
+        if number and connection.pgconn.transaction_status == _IN_TRANSACTION:
+            span.set_attribute(semconv.DB_TRANSACTION, number)
+        if cursor.description is None:
             return
         found: evidence.Attributes = {semconv.DB_RESPONSE_RETURNED_ROWS: cursor.rowcount}
         result = getattr(cursor, "pgresult", None)  # psycopg 3 alone has it

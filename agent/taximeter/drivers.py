@@ -23,7 +23,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled, supp
 from opentelemetry.metrics import Histogram
 
 from taximeter import account as accounts
-from taximeter import coverage, database, dbevidence, guard, semconv, sql
+from taximeter import coverage, database, dbevidence, evidence, guard, semconv, sql
 
 #: Drivers whose instrumentor has been loaded.
 _metered_drivers: set[str] = set()
@@ -100,6 +100,9 @@ def install_asyncpg() -> None:
 _parameters: ContextVar[Any] = ContextVar("taximeter_asyncpg_parameters", default=())
 
 
+_MAX_ROWS = 100  # whose values are looked at, where they are asked for
+
+
 def _prepared(statement: Any, _: Any) -> Any:
     return statement._query
 
@@ -112,7 +115,10 @@ def _observed(func: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[An
         try:
             span = trace.get_current_span()
             if isinstance(result, list) and span.is_recording():
-                span.set_attribute(semconv.DB_RESPONSE_RETURNED_ROWS, len(result))
+                found: evidence.Attributes = {semconv.DB_RESPONSE_RETURNED_ROWS: len(result)}
+                if evidence.limits().values:
+                    found |= evidence.of_rows([tuple(row) for row in result[:_MAX_ROWS]])
+                span.set_attributes(found)
         except Exception as error:
             guard.caught("drivers.rows", error)
         return result

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiocache
 import anthropic
+import asyncpg
 import cachetools
 import fastapi
 import numpy  # noqa: F401  (signatures are made only where the service has loaded it)
@@ -69,6 +70,29 @@ async def prompts() -> str:
         system=[{"type": "text", "text": rules, "cache_control": {"type": "ephemeral"}}],
         messages=[{"role": "user", "content": SECRET}],
     )
+    return "ok"
+
+
+@app.get("/transactions")
+async def transactions() -> str:
+    async with pools["one"].connection() as connection:
+        await connection.execute("SELECT 1 FROM guests")
+        await connection.execute("SELECT 2 FROM guests")
+        await connection.commit()
+        async with connection.transaction():
+            await connection.execute("SELECT 3 FROM guests")
+        await connection.set_autocommit(True)
+        await connection.execute("SELECT 4 FROM guests")
+        await connection.set_autocommit(False)
+    return "ok"
+
+
+@app.get("/asyncpg")
+async def by_asyncpg() -> str:
+    connection = await asyncpg.connect(os.environ["DATABASE_URL"])
+    for row in await connection.fetch("SELECT id, name FROM guests ORDER BY id LIMIT 2"):
+        await connection.fetchrow("SELECT name FROM guests WHERE id = $1", row["id"])
+    await connection.close()
     return "ok"
 
 

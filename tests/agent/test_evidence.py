@@ -53,7 +53,15 @@ def run(receiver: Receiver, start: Start, database: str, redis_url: str | None) 
         TAXIMETER_REDIS_CACHES="embedding=emb:",
         TAXIMETER_BAGGAGE="tenant=hotel.id,feature,colour",
     )
-    paths = ("/embed", "/prompts", "/statements", "/waiting", "/caches", *(("/redis",) if redis_url else ()))
+    paths = (
+        "/embed",
+        "/prompts",
+        "/statements",
+        "/asyncpg",
+        "/waiting",
+        "/caches",
+        *(("/redis",) if redis_url else ()),
+    )
     for path in paths:
         assert service.get(path).status_code == 200, service.log()
     service.get("/who?segment=vip", baggage="hotel.id=ritz,feature=faq,secret=hush")
@@ -71,6 +79,22 @@ def server(run: Receiver, route: str) -> Span:
 def below(run: Receiver, route: str, attribute: str) -> list[Span]:
     found = [span for span in run.under(server(run, route)) if attribute in span.attributes]
     return sorted(found, key=lambda span: span.start)
+
+
+def test_statements_of_one_transaction_have_its_number(run: Receiver) -> None:
+    statements = below(run, "/transactions", "db.response.returned_rows")
+    one, two, three, four = (span.attributes.get("taximeter.db.transaction") for span in statements)
+    assert one == two != three
+    assert three is not None
+    assert four is None
+
+
+def test_what_asyncpg_returned_is_known_again_as_a_parameter(run: Receiver) -> None:
+    first, *others = below(run, "/asyncpg", "/transactions", "db.response.returned_rows")
+    returned = first.attributes["taximeter.db.result.values"].split()
+    given = [span.attributes["taximeter.db.parameters.values"] for span in others]
+    assert len(given) == 2
+    assert set(given) <= set(returned)
 
 
 def test_no_word_of_a_text_is_exported(run: Receiver) -> None:

@@ -1,7 +1,8 @@
 """Transactions that stay open while a model or another service is asked.
 
-An open transaction keeps its connection, its locks and old row versions; a model takes a second. Seen
-where BEGIN and COMMIT are spans, and where locks were taken before the call and writes follow it.
+An open transaction keeps its connection, its locks and old row versions; a model takes a second. Seen where
+BEGIN and COMMIT are spans, and with psycopg, which sends them by itself, where the call lies between two
+statements of one transaction (the agent numbers them).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def _word(call: Call) -> str:
 
 def _held(request: Request) -> list[tuple[Call, float]]:
     """The slow calls made inside a transaction, and how long each kept it open (seconds)."""
-    found = []
+    found = _between(request)
     begun: int | None = None
     inside: list[Call] = []
     for call in request.calls:
@@ -45,6 +46,20 @@ def _held(request: Request) -> list[tuple[Call, float]]:
         elif begun is not None and call.family in ("model", "embedding", "http"):
             inside.append(call)
     return found
+
+
+def _between(request: Request) -> list[tuple[Call, float]]:
+    """The same, where statements say to which transaction they belong: between two of one."""
+    spans: dict[str, tuple[int, int]] = {}
+    for call in request.of("db"):
+        if call.transaction is not None:
+            first, _ = spans.get(call.transaction, (call.end_ns, 0))
+            spans[call.transaction] = (first, call.start_ns)
+    return [
+        (call, call.duration_ns / 1e9)
+        for call in request.of("model", "embedding", "http")
+        if any(first <= call.start_ns and call.end_ns <= last for first, last in spans.values())
+    ]
 
 
 def _finding(

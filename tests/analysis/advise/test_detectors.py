@@ -326,6 +326,21 @@ def test_a_transaction_held_across_a_model_call(tmp_path: Path, inside: bool, fi
         assert "800 ms" in held[0].what
 
 
+@pytest.mark.parametrize(("second", "findings"), [("1", 1), ("2", 0)])
+def test_a_model_call_between_two_statements_of_one_transaction(
+    tmp_path: Path, second: str, findings: int
+) -> None:
+    build = Builder()
+    for number in range(5):
+        request = build.request("/book", number * 2000, 900)
+        for at, transaction in ((3, "1"), (850, second)):
+            build.db(
+                request, at, 2, "SELECT 1 FROM rooms", attributes={"taximeter.db.transaction": transaction}
+            )
+        build.model(request, 20, 800)
+    assert len(found(build, tmp_path, "transaction_held")) == findings
+
+
 def steady(build: Builder, *, written: bool = False, changing: bool = False) -> None:
     for number in range(60):
         request = build.request("/hotel", number * 500, 20, tenant=f"h{number % 3}")
@@ -348,6 +363,54 @@ def test_what_is_written_or_changes_is_not_to_be_remembered(tmp_path: Path, twin
     build = Builder()
     steady(build, **twin)
     assert not found(build, tmp_path, "steady_response", "steady_read")
+
+
+def answered(
+    build: Builder, *, history: bool = False, tenants: int = 2, texts: int = 5, model: str = "gpt-4o"
+) -> None:
+    """Forty conversations that begin with one of five questions, asked of a dear model."""
+    for number in range(40):
+        text = f"q{(number // tenants) % texts}"
+        request = build.request(
+            "/chat", number * 1000, 900, tenant=f"t{number % tenants}",
+            evidence_key="k1", cache_keys=f"embedding=+{text}/{text}",
+        )  # fmt: skip
+        blocks = f"s128:rules {'u8:before a9:answer ' if history else ''}u10:{number}"
+        row: dict[str, Any] = {"evidence_key": "k1", "prompt_blocks": blocks}
+        build.model(request, 50, 800, model=model, tokens=(1500, 100, 0), cost=0.005, **row)
+
+
+def test_questions_answered_before_could_be_answered_from_memory(tmp_path: Path) -> None:
+    build = Builder()
+    answered(build)
+    (finding,) = found(build, tmp_path, "answer_cache")
+    assert finding.savings["model_calls"].value == 40 - 2 * 5
+    assert finding.savings["cost_usd"].value == pytest.approx(30 * 0.005)
+
+
+@pytest.mark.parametrize("twin", [{"history": True}, {"tenants": 40}, {"texts": 40}])
+def test_what_has_a_history_or_another_tenant_is_answered_anew(tmp_path: Path, twin: dict[str, Any]) -> None:
+    build = Builder()
+    answered(build, **twin)
+    assert not found(build, tmp_path, "answer_cache")
+
+
+def test_common_questions_to_a_dear_model_are_priced_at_the_cheaper_one(tmp_path: Path) -> None:
+    build = Builder()
+    answered(build)
+    (finding,) = found(build, tmp_path, "cheaper_model")
+    # gpt-4o-mini: 0.15 and 0.60 dollars a million
+    assert finding.savings["cost_usd"].value == pytest.approx(40 * (0.005 - 1500 * 0.15e-6 - 100 * 0.6e-6))
+    assert finding.ceiling
+
+
+@pytest.mark.parametrize("twin", [{"texts": 40}, {"model": "gpt-4o-mini"}])
+def test_rare_questions_and_cheap_models_are_left_where_they_are(
+    tmp_path: Path, twin: dict[str, Any]
+) -> None:
+    build = Builder()
+    answered(build, **twin)
+    assert not found(build, tmp_path, "cheaper_model")
 
 
 def test_hashes_under_different_keys_never_agree(tmp_path: Path) -> None:
