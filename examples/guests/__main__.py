@@ -57,6 +57,9 @@ def main() -> int:
     parser.add_argument("--requests", type=_count, help="exactly so many requests, however long it takes")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument(
+        "--spread", type=float, default=0.0, help="another mix of requests and hotels: sigma of their weights"
+    )
+    parser.add_argument(
         "--prefix", default="g", help="of the requests' ids; another for every run of one ledger"
     )
     parser.add_argument("--no-traceparent", action="store_true", help="send no W3C trace context")
@@ -67,6 +70,7 @@ def main() -> int:
         rate=options.rate,
         duration_s=options.duration,
         requests=options.requests,
+        spread=options.spread,
     )
     return asyncio.run(_run(options, plan))
 

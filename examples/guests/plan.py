@@ -179,16 +179,27 @@ _OCCUPANCY_PER_RUN = 3
 
 
 def make_plan(
-    *, seed: int, guests: int, rate: float, duration_s: float, requests: int | None = None
+    *,
+    seed: int,
+    guests: int,
+    rate: float,
+    duration_s: float,
+    requests: int | None = None,
+    spread: float = 0.0,
 ) -> list[Planned]:
-    """The run's requests in order of time: for ``duration_s`` seconds, or exactly ``requests``."""
+    """The run's requests in order of time: for ``duration_s`` seconds, or exactly ``requests``.
+
+    ``spread`` makes another mix of kinds and hotels: each weight times a lognormal number of that sigma.
+    """
     rng = random.Random(f"{seed}:plan")
     arrivals = _arrivals(rng, rate, duration_s, requests)
-    weights = [hotel.weight for hotel in catalogue.HOTELS]
+    other = random.Random(f"{seed}:mix")
+    weights = [hotel.weight * other.lognormvariate(0, spread) for hotel in catalogue.HOTELS]
+    mix = [weight * other.lognormvariate(0, spread) for weight, _ in MIX.values()]
     people = [
         Guest(number, rng.choices(catalogue.HOTELS, weights)[0], f"s{seed}") for number in range(guests)
     ]
-    kinds = rng.choices(list(MIX), [weight for weight, _ in MIX.values()], k=len(arrivals))
+    kinds = rng.choices(list(MIX), mix, k=len(arrivals))
     _sow(kinds, list(MIX))
     occupancy = set(_spread(len(kinds), _OCCUPANCY_PER_RUN))
     plan = []

@@ -9,14 +9,16 @@ removes it while the service runs (``fix.*`` in flags.py, switched at ``POST /ad
 1.  N+1: the reservations list asks for each reservation's guest and room, one by one
     (``fix.batch_reservations`` joins them).
 2.  Missing indexes: ``reservations``, ``payments`` and ``messages`` are scanned whole, because
-    their foreign keys have none; the occupancy report does so once per room and day (over 2 s).
+    their foreign keys have none; the occupancy report does so once per room and day (over 2 s;
+    ``fix.indexes``, ``fix.occupancy_view``).
 3.  ``match_faq`` and ``match_content`` order by a computed similarity, which no vector index can
-    serve, and compare lower-cased slugs.
+    serve, and compare lower-cased slugs (``fix.match_functions``).
 4.  Sequential awaits: availability, room details, hotel information and admin statistics ask one
     question after the other although none needs another's answer; so does chat before it prompts.
 5.  The embedding cache holds 100 entries and is keyed by the raw text: "WiFi?" and " wifi?" are
     two questions to it, and it dies with the process.
-6.  The FAQ's embeddings are in the database, yet a guest who asks a FAQ word by word is embedded.
+6.  The FAQ's embeddings are in the database, yet a guest who asks a FAQ word by word is embedded
+    (``fix.faq_vectors``).
 7.  A system prompt of over 1,024 tokens goes with every message, with the hotel's name in its first
     line, so that hotels cannot share a cached prefix.
 8.  One model, gpt-4o, for everything: a greeting costs as much per token as a complaint.

@@ -29,6 +29,16 @@ _OCCUPANCY = """
 """
 
 
+# The same from the materialised view: what was booked since its last refresh is not in it.
+_OCCUPANCY_VIEW = """
+    SELECT night::date AS day, (SELECT count(*) FROM rooms WHERE hotel_id = %s) AS rooms,
+        coalesce(o.occupied, 0)::numeric AS occupied
+    FROM generate_series(date '2026-01-01', date '2026-01-01' + %s::int - 1, interval '1 day') night
+    LEFT JOIN occupancy o ON o.hotel_id = %s AND o.day = night::date
+    ORDER BY 1
+"""
+
+
 _COUNTS = {
     "reservations": "SELECT count(*) AS n FROM reservations WHERE hotel_id = %s",
     "conversations": "SELECT count(*) AS n FROM conversations WHERE hotel_id = %s",
@@ -57,6 +67,8 @@ async def occupancy(
     services: Shared, hotel: Hotel, days: Annotated[int, Query(ge=1, le=365)] = 110
 ) -> list[Row]:
     """Rooms taken per day of the year: one statement, over 2 s at the demo's scale (weakness 2)."""
+    if services.flags["fix.occupancy_view"]:
+        return await services.rows(_OCCUPANCY_VIEW, hotel["id"], days, hotel["id"])
     return await services.rows(_OCCUPANCY, days, hotel["id"])
 
 
@@ -71,6 +83,7 @@ async def switch_flags(services: Shared, changes: dict[str, StrictBool]) -> dict
     try:
         services.flags.switch(changes)
         await services.resize()
+        await services.warm()
     except UnknownFlag as error:
         raise HTTPException(422, str(error)) from None
     return services.flags.as_dict()

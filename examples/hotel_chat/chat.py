@@ -42,7 +42,10 @@ def _openai_messages(
     services: Services, hotel: Row, context: Context, message: str
 ) -> list[ChatCompletionMessageParam]:
     messages: list[ChatCompletionMessageParam] = [
-        {"role": "system", "content": house_rules(services.flags, hotel["name"], hotel["city"])},
+        {
+            "role": "system",
+            "content": house_rules(services.flags, hotel["name"], hotel["city"], context.short),
+        },
         {"role": "system", "content": context.as_text()},
     ]
     for row in context.history:
@@ -124,7 +127,7 @@ async def _claude(services: Services, hotel: Row, context: Context, message: str
     system: list[TextBlockParam] = [
         {
             "type": "text",
-            "text": house_rules(services.flags, hotel["name"], hotel["city"]),
+            "text": house_rules(services.flags, hotel["name"], hotel["city"], context.short),
             "cache_control": {"type": "ephemeral"},
         },
         {"type": "text", "text": context.as_text()},

@@ -6,12 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from .services import Row
+from .services import Row, Services
 from .tenancy import Hotel, Shared
 
 router = APIRouter(prefix="/hotels/{hotel}")
 
-MATCH_FAQ = "SELECT question, answer, similarity FROM match_faq(%s::vector, %s, %s)"
+_MATCH = "SELECT question, answer, similarity FROM match_faq(%s::vector, %s, %s)"
+_NEAR = "SELECT question, answer, similarity FROM near_faq(%s::vector, %s, %s)"
 
 
 @router.get("/faq")
@@ -28,4 +29,11 @@ async def search_faq(
     services: Shared, hotel: Hotel, q: Annotated[str, Query(min_length=2, max_length=500)]
 ) -> list[Row]:
     vector = await services.embedder.embed(q)
-    return await services.rows(MATCH_FAQ, vector, hotel["slug"], 5)
+    return await nearest_faq(services, vector, hotel, 5)
+
+
+async def nearest_faq(services: Services, vector: str, hotel: Row, count: int) -> list[Row]:
+    """The hotel's questions that are nearest to a vector; by ``near_faq`` with ``fix.match_functions``."""
+    if services.flags["fix.match_functions"]:
+        return await services.rows(_NEAR, vector, hotel["id"], count)
+    return await services.rows(_MATCH, vector, hotel["slug"], count)

@@ -18,6 +18,8 @@ INDEXES = {
     "payments_reservation": "payments (reservation_id, id)",
     "messages_conversation": "messages (conversation_id, id)",
     "conversations_hotel": "conversations (hotel_id)",
+    "faq_hotel": "faq (hotel_id)",
+    "content_chunks_hotel": "content_chunks (hotel_id)",
 }
 
 
@@ -29,6 +31,7 @@ def migrate(dsn: str, revert: bool = False) -> None:
                 connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}".encode())
             else:
                 connection.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {target}".encode())
+        connection.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY occupancy")
         connection.execute("ANALYZE")
 
 

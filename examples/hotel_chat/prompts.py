@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import taximeter
+
 from .flags import Flags
 
 _RULES = """
@@ -107,9 +111,22 @@ offer to reserve.
 """
 
 
-def house_rules(flags: Flags, hotel: str, city: str) -> str:
-    """The system prompt of one hotel; ``fix.short_prompt`` and ``fix.prompt_order`` change it."""
+def short_rules(flags: Flags, conversation: str) -> bool:
+    """Whether a conversation gets the shorter rules: all (``fix.short_prompt``), half (``fix.prompt_trial``).
+
+    The halves are drawn by the conversation's name, so that it keeps its half, and told apart by ``segment``:
+    tokens and money by segment say what the shorter rules save, before all guests get them.
+    """
+    if not flags["fix.prompt_trial"]:
+        return flags["fix.short_prompt"]
+    short = hashlib.sha256(conversation.encode()).digest()[0] % 2 == 0
+    taximeter.attribute("segment", "prompt-short" if short else "prompt-long")
+    return short
+
+
+def house_rules(flags: Flags, hotel: str, city: str, short: bool) -> str:
+    """The system prompt of one hotel, the shorter one or not; ``fix.prompt_order`` changes it."""
     who = f"You are the guest assistant of {hotel} in {city}."
-    rules = _SHORT if flags["fix.short_prompt"] else _RULES
+    rules = _SHORT if short else _RULES
     text = f"{rules}\n{who}" if flags["fix.prompt_order"] else f"{who}\n{rules}"
     return text * (10 if flags["fault.long_prompts"] else 1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .faq import MATCH_FAQ
+from .faq import nearest_faq
+from .prompts import short_rules
 from .services import Row, Services
 
 HISTORY_MESSAGES = 6
@@ -17,6 +18,7 @@ class Context:
     history: list[Row]
     faq: list[Row]
     content: list[Row]
+    short: bool = False  # the shorter house rules
 
     def as_text(self) -> str:
         faq = [f"Q: {row['question']}\nA: {row['answer']}" for row in self.faq]
@@ -39,13 +41,21 @@ async def gather_context(services: Services, hotel: Row, conversation: str, ques
         services.embedder.embed(question),
     )
     faq, content = await services.together(
-        services.rows(MATCH_FAQ, vector, hotel["slug"], 3),
-        services.rows(
-            "SELECT source, body, similarity FROM match_content(%s::vector, %s, %s)",
-            *(vector, hotel["slug"], 4),
-        ),
+        nearest_faq(services, vector, hotel, 3),
+        _content(services, vector, hotel),
     )
-    return Context(history[::-1], faq, content)
+    return Context(history[::-1], faq, content, short_rules(services.flags, conversation))
+
+
+async def _content(services: Services, vector: str, hotel: Row) -> list[Row]:
+    if services.flags["fix.match_functions"]:
+        statement, key = "SELECT source, body, similarity FROM near_content(%s::vector, %s, %s)", hotel["id"]
+    else:
+        statement, key = (
+            "SELECT source, body, similarity FROM match_content(%s::vector, %s, %s)",
+            hotel["slug"],
+        )
+    return await services.rows(statement, vector, key, 4)
 
 
 async def remember(services: Services, conversation: str, role: str, body: str) -> None:

@@ -2,6 +2,7 @@
 -- Run by the administrator; the service's role owns nothing.
 CREATE EXTENSION IF NOT EXISTS vector;
 
+DROP MATERIALIZED VIEW IF EXISTS occupancy;
 DROP TABLE IF EXISTS payments, reservations, room_rates, rooms, guests, messages, conversations,
     faq, content_chunks, policies, hotels CASCADE;
 
@@ -107,6 +108,31 @@ RETURNS TABLE (source text, body text, similarity float) LANGUAGE sql STABLE AS 
     ORDER BY similarity DESC
     LIMIT matches
 $$;
+
+-- The same by the hotel's id and in the order of the distance (fix.match_functions).
+CREATE OR REPLACE FUNCTION near_faq(query vector(1536), hotel int, matches int)
+RETURNS TABLE (question text, answer text, similarity float) LANGUAGE sql STABLE AS $$
+    SELECT f.question, f.answer, 1 - (f.embedding <=> query) AS similarity
+    FROM faq f WHERE f.hotel_id = hotel
+    ORDER BY f.embedding <=> query LIMIT matches
+$$;
+
+CREATE OR REPLACE FUNCTION near_content(query vector(1536), hotel int, matches int)
+RETURNS TABLE (source text, body text, similarity float) LANGUAGE sql STABLE AS $$
+    SELECT c.source, c.body, 1 - (c.embedding <=> query) AS similarity
+    FROM content_chunks c WHERE c.hotel_id = hotel
+    ORDER BY c.embedding <=> query LIMIT matches
+$$;
+
+-- Nights taken by hotel and day (fix.occupancy_view); filled by the seed, refreshed by the migrations.
+CREATE MATERIALIZED VIEW occupancy AS
+    SELECT m.hotel_id, night::date AS day, count(*) AS occupied
+    FROM reservations r JOIN rooms m ON m.id = r.room_id
+    CROSS JOIN LATERAL generate_series(r.check_in, r.check_out - 1, interval '1 day') night
+    WHERE r.status <> 'cancelled'
+    GROUP BY m.hotel_id, night
+WITH NO DATA;
+CREATE UNIQUE INDEX ON occupancy (hotel_id, day);
 
 DO $$
 BEGIN

@@ -142,6 +142,7 @@ def seed(dsn: str, scale: str, seed_number: int, client: OpenAI) -> dict[str, in
                 connection.execute(
                     f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))"
                 )
+        connection.execute("REFRESH MATERIALIZED VIEW occupancy")
         connection.execute("VACUUM ANALYZE")
         preloaded = connection.execute("SHOW shared_preload_libraries").fetchone()
         if preloaded and "pg_stat_statements" in preloaded[0]:

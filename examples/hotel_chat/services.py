@@ -59,6 +59,10 @@ class Services:
         if self.pool.max_size != size:
             await self.pool.resize(size, size)
 
+    async def warm(self) -> None:
+        """Read ahead what the flags ask for (``fix.faq_vectors``)."""
+        await self.embedder.warm()
+
     async def page(self, name: str, key: str, ask: Callable[[], Awaitable[Any]]) -> Any:
         """Static content: remembered with ``fix.route_cache``."""
         return await (self.pages.get(f"{name} {key}", ask) if self.flags["fix.route_cache"] else ask())
@@ -98,4 +102,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     ):
         await pool.wait(timeout=10.0)
         flags = Flags(settings.flags)
-        yield Services(pool, openai, anthropic, booking, Embedder(openai, flags), flags)
+
+        async def made() -> list[tuple[str, str]]:
+            async with pool.connection() as connection:
+                rows = await (
+                    await connection.execute(
+                        "SELECT DISTINCT ON (question) question, embedding::text AS vector FROM faq"
+                    )
+                ).fetchall()
+            return [(row["question"], row["vector"]) for row in rows]
+
+        yield Services(pool, openai, anthropic, booking, Embedder(openai, flags, made), flags)

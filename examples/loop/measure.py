@@ -31,6 +31,7 @@ class Load:
     latency_scale: float = 1.0
     distance_ms: float = 10.0
     scale: str = "demo"
+    spread: float = 0.0  # of the mix of requests and hotels
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Run:
     first_bytes: list[float]
     hits: float
     lookups: float
+    slow_in_models: float  # share of their time that the slowest twentieth of the requests wait for models
     books: list[books.Row] = field(default_factory=list)
 
     @property
@@ -101,7 +103,9 @@ def run(
 
 
 def _play(stack: Stack, load: Load, progress: Callable[[str], None]) -> None:
-    guests = stack.start_guests(duration=load.duration_s, rate=load.rate, guests=load.guests)
+    guests = stack.start_guests(
+        duration=load.duration_s, rate=load.rate, guests=load.guests, extra=("--spread", str(load.spread))
+    )
     begin = told = time.monotonic()
     while guests.running:
         time.sleep(0.2)
@@ -142,7 +146,11 @@ def read(path: Path, flags: tuple[str, ...], rows: list[books.Row]) -> Run:
             "SELECT count(*) FILTER (v LIKE '+%'), count(*) FROM (SELECT unnest(string_split("
             "regexp_extract(cache_keys, 'embedding=([^ ]+)', 1), ',')) AS v FROM requests) WHERE v <> ''"
         )[0]
-    return Run(flags, path, sums, durations, firsts, hits, lookups, rows)
+        slow = store.rows(
+            "SELECT sum(split_model_s) / sum(duration_s) FROM req "
+            "WHERE duration_s >= (SELECT quantile_disc(duration_s, 0.95) FROM req)"
+        )[0][0]
+    return Run(flags, path, sums, durations, firsts, hits, lookups, slow or 0.0, rows)
 
 
 def _sums(store: Store) -> dict[str, dict[str, float]]:

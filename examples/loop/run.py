@@ -22,6 +22,7 @@ from rich.table import Table
 from examples.loop.fixes import assign
 from examples.loop.judge import Goal, Row, goals, judge, summary
 from examples.loop.measure import Load, Run, run
+from examples.loop.pages import write_pages
 from taximeter_analysis import open_store
 from taximeter_analysis.advise import Advice, advise
 from taximeter_analysis.advise.advice import ceiling_of_embeddings
@@ -135,6 +136,8 @@ def main() -> int:
             print_rows(console, rows)
             print_goals(console, found)
             _rest(console, advice)
+            if args.docs:
+                write_pages(args.docs, load, rows, found, runs=runs, advice=advice)
             if args.keep:
                 document = {"rows": [asdict(row) for row in rows], "goals": [asdict(goal) for goal in found]}
                 (keep / "loop.json").write_text(json.dumps(document, indent=2) + "\n")
@@ -176,5 +179,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="*", default=(), metavar="FLAG", help="try these flags one by one only"
     )
+    parser.add_argument("--docs", type=Path, help="write the plan's five documents into this folder")
     parser.add_argument("--keep", type=Path, help="keep stores, advice and figures in this folder")
     return parser.parse_args()

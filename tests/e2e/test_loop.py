@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from examples.demo.books import Row as BookRow
 from examples.loop.fixes import FIXES, assign
-from examples.loop.judge import Row, judge, summary
-from examples.loop.measure import Load, run
+from examples.loop.judge import Goal, Row, judge, summary
+from examples.loop.measure import Load, Run, run
+from examples.loop.pages import write_pages
 from taximeter_analysis import open_store
-from taximeter_analysis.advise import Estimate, advise
+from taximeter_analysis.advise import Advice, Estimate, advise
 
 LOAD = Load(duration_s=6, rate=12, guests=20, latency_scale=0.1, distance_ms=1, scale="small")
 FLAG = "fix.batch_reservations"
@@ -38,6 +40,25 @@ def test_errors_and_bounds_are_told_as_they_are() -> None:
     assert [each.error for each in rows] == [0.0, 0.25, 1.0, None]
     found = summary(rows)
     assert (found["median_error"], found["inside"], found["expectations"]) == (0.25, 0.5, 3)
+
+
+def test_the_plans_documents_are_written_from_the_figures(tmp_path: Path) -> None:
+    run_ = Run(
+        (), tmp_path, {"GET /a": {"requests": 10.0, "db_calls": 30.0}}, [0.1] * 10, [0.1] * 10, 1, 4, 0.5,
+        [BookRow("requests", "spans", 10, 10, True)],
+    )  # fmt: skip
+    row = Row("fix.hotel_cache", ("steady_read",), 1, "db_calls", Estimate(100, 80, 110), 95, 500, False)
+    goal = Goal("database queries", 100, 60, -0.3, "count")
+    advice = Advice((), 10, 0, 60.0, {}, ())
+    paths = write_pages(tmp_path / "docs", Load(), [row], [goal], runs={"baseline": run_}, advice=advice)
+    assert sorted(path.name for path in paths) == [
+        "AI_COST_OPTIMIZATION.md", "API_OPTIMIZATION.md", "COMPLETION_SUMMARY.md", "DATABASE_OPTIMIZATION.md",
+        "MONITORING_GUIDE.md",
+    ]  # fmt: skip
+    texts = {path.stem: path.read_text() for path in paths}
+    assert "| steady_read | database calls | 100 | 80 to 110 | 95 | yes |" in texts["DATABASE_OPTIMIZATION"]
+    assert "| database queries | 100 | 60 | -40% | -30% | yes |" in texts["COMPLETION_SUMMARY"]
+    assert "| baseline | 100 ms | 100 ms | 3.0 | 25% |" in texts["MONITORING_GUIDE"]
 
 
 def test_every_fix_in_the_table_is_a_flag_of_the_service() -> None:

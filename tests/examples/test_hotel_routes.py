@@ -13,9 +13,10 @@ import psycopg
 import pytest
 
 from examples.hotel_chat.app import create_app
-from examples.hotel_chat.flags import FLAGS
+from examples.hotel_chat.flags import FLAGS, Flags
 from examples.hotel_chat.memory import FRESH_S, STALE_S, Memory
 from examples.hotel_chat.migrations import INDEXES, migrate
+from examples.hotel_chat.prompts import short_rules
 from examples.hotel_chat.settings import Settings
 from examples.hotel_chat.spelling import normalised
 from taximeter import hashkey
@@ -236,6 +237,8 @@ def _story(hotel: Hotel) -> tuple[list[Any], list[int]]:
         *[("GET", f"{CASA}/rooms/101", None), ("GET", f"{CASA}/reservations/CDM-00001", None)],
         *[("GET", f"{CASA}/availability?from=2026-05-01&to=2026-05-03", None)],
         *[("GET", f"{CASA}/admin/stats", None), ("GET", f"{CASA}/reservations", None)],
+        *[("GET", f"{CASA}/faq/search?q=Is there a swimming pool?", None)],
+        *[("GET", f"{CASA}/admin/occupancy?days=40", None)],
         *[("GET", f"{CASA}/motopress/quote?room=101&nights=2", None)],
         *[("POST", f"{CASA}/chat", ask), ("POST", f"{CASA}/chat", again)],
     ]
@@ -255,6 +258,8 @@ _NUMBERS = iter(range(1000))
 
 
 def test_every_fix_answers_the_same_for_less_or_as_much(hotel: Hotel) -> None:
+    with psycopg.connect(hotel.backend.postgres.dsn(), autocommit=True) as connection:
+        connection.execute("REFRESH MATERIALIZED VIEW occupancy")
     fixes = [name for name in FLAGS if name.startswith("fix.")]
     _story(hotel)  # fills the caches that are there without any fix
     plain, before = _story(hotel)
@@ -278,6 +283,17 @@ def test_every_fix_answers_the_same_for_less_or_as_much(hotel: Hotel) -> None:
             assert after[what] < before[what], chosen
         assert after[0] <= before[0], chosen
         assert after[1] <= before[1], chosen
+
+
+def test_half_of_the_conversations_try_the_shorter_prompt() -> None:
+    flags = Flags()
+    assert not short_rules(flags, "c-1")
+    flags.switch({"fix.short_prompt": True})
+    assert short_rules(flags, "c-1")
+    flags.switch({"fix.prompt_trial": True})
+    drawn = [short_rules(flags, f"c-{number}") for number in range(400)]
+    assert 150 < sum(drawn) < 250
+    assert drawn == [short_rules(flags, f"c-{number}") for number in range(400)]
 
 
 def test_a_memory_gives_the_stale_answer_while_it_is_renewed() -> None:
