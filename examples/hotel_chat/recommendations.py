@@ -32,11 +32,15 @@ async def _prompt(services: Services, hotel: Row, stay: Stay) -> str:
     return f"Near {hotel['name']}:\n{places}\nA guest stays {stay.days} days and likes {stay.interests}."
 
 
+def _rules(services: Services, hotel: Row) -> str:
+    return house_rules(services.flags, hotel["name"], hotel["city"], services.flags["fix.short_prompt"])
+
+
 @router.post("/recommendations")
 async def recommendations(services: Shared, hotel: Hotel, stay: Stay) -> dict[str, Any]:
     response = await services.openai.responses.create(
         model=CHAT_MODEL,
-        instructions=house_rules(services.flags, hotel["name"], hotel["city"]),
+        instructions=_rules(services, hotel),
         input=await _prompt(services, hotel, stay),
         max_output_tokens=300,
     )
@@ -51,7 +55,7 @@ async def itinerary(services: Shared, hotel: Hotel, stay: Stay) -> StreamingResp
     async def events() -> AsyncIterator[str]:
         stream = await services.openai.responses.create(
             model=CHAT_MODEL,
-            instructions=house_rules(services.flags, hotel["name"], hotel["city"]),
+            instructions=_rules(services, hotel),
             input=f"{prompt} Plan each day.",
             max_output_tokens=400,
             stream=True,

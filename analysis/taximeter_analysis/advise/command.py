@@ -34,6 +34,24 @@ exit code: 0 done, 1 cannot read or write, 2 wrong usage or nothing there
 """
 
 
+DATABASE = """\
+Which indexes would pay, which are for nothing, and which functions search vectors without an index.
+
+The server is asked for its catalogue and for plans: EXPLAIN without ANALYZE, in read-only transactions that
+wait at most half a second for a lock. Nothing is created and no row is read."""
+
+DATABASE_EPILOG = """\
+statements come from pg_stat_statements, where that is installed, and from --spans. Read them as a role with
+pg_read_all_stats (or pg_monitor); a password belongs into PGPASSWORD or ~/.pgpass, not onto a command line.
+
+examples:
+  taximeter advise db --dsn 'postgresql://monitor@db.example/hotel' --spans ./spans
+  PGSERVICE=production taximeter advise db --planner shadow --markdown INDEXES.md
+
+exit code: 0 done, 1 cannot read or write, 2 wrong usage or nothing there
+"""
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``taximeter advise`` to its parser."""
     parser.description = (
@@ -53,6 +71,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=LIMIT,
         help=f"requests to read at most (default: {LIMIT:,})",
     )
+    _add_output(parser)
+    _add_database(parser.add_subparsers(dest="subject", metavar="db"))
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("terminal", *WRITERS), default="terminal", help="what goes to standard output"
     )
@@ -60,8 +83,50 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", metavar="FILE", type=Path, help=f"write it as {name} as well")
 
 
+def _add_database(subjects: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subjects.add_parser(
+        "db",
+        help="which indexes would pay, which are for nothing, why vector search scans",
+        description=DATABASE,
+        epilog=DATABASE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--dsn",
+        default="",
+        help="a libpq connection string or URI (default: PGHOST, PGSERVICE and their like)",
+    )
+    parser.add_argument("--spans", metavar="DIR", help="a span store, whose statements are judged as well")
+    parser.add_argument(
+        "--planner",
+        choices=("auto", "hypopg", "shadow"),
+        default="auto",
+        help="who judges indexes that do not exist: hypopg in the database, or an empty server with its "
+        "statistics (default: hypopg where it is installed)",
+    )
+    parser.add_argument(
+        "--statements",
+        metavar="N",
+        type=_positive,
+        default=100,
+        help="the dearest N are judged (default: 100)",
+    )
+    parser.add_argument(
+        "--top", metavar="N", type=_positive, default=12, help="how much to print (default: 12)"
+    )
+    _add_output(parser)
+
+
 def main(args: argparse.Namespace) -> int:
     """Run ``taximeter advise``; returns the exit code."""
+    if args.subject == "db":
+        try:
+            from taximeter_analysis.advise.database import command as database  # noqa: PLC0415  (needs psycopg)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("taximeter"):
+                raise
+            return _fail(f"db needs '{error.name}': pip install 'taximeter[database]'", EXIT_USAGE)
+        return database.main(args)
     try:
         filters = filters_of(args, time.time())
         with open_store(args.store) as store:

@@ -1,0 +1,1 @@
+"""A loaded database for ``make prove-indexes``: ten tables, fifty statements, twenty search functions."""
