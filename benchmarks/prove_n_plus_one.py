@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from benchmarks.nplusone.peers import VARIABLE, perf_sentinel, sentry, spans
+from benchmarks.nplusone.peers import ALWAYS, VARIABLE, perf_sentinel, sentry, spans
 from benchmarks.nplusone.record import Labelled, recorded
 from benchmarks.nplusone.scenarios import N_PLUS_ONE
 from taximeter_analysis.advise.material import read
@@ -23,12 +23,14 @@ def main() -> int:
     with recorded() as (path, labelled), open_store(path) as store:
         traces = spans(store)
         known = [each for each in labelled if each.trace in traces]
+        chosen = {each.trace: traces[each.trace] for each in known}
         rows: dict[str, Collection[str] | None] = {
             "Taximeter": ours(store),
             "Taximeter by its defaults": ours(store, values=False),
             "Sentry's rules": {each.trace for each in known if sentry(traces[each.trace])},
             "Sentry's rules without 50 ms": {each.trace for each in known if sentry(traces[each.trace], 0.0)},
-            "perf-sentinel": perf_sentinel({each.trace: traces[each.trace] for each in known}),
+            "perf-sentinel": perf_sentinel(chosen),
+            "perf-sentinel, always": perf_sentinel(chosen, ALWAYS),
         }
     positives = sum(each.label == N_PLUS_ONE for each in known)
     print(f"{len(known)} of {len(labelled)} traces recorded: {positives} N+1, {len(known) - positives} not\n")
