@@ -91,7 +91,7 @@ async def transactions() -> str:
 async def by_asyncpg() -> str:
     connection = await asyncpg.connect(os.environ["DATABASE_URL"])
     for row in await connection.fetch("SELECT id, name FROM guests ORDER BY id LIMIT 2"):
-        await connection.fetchrow("SELECT name FROM guests WHERE id = $1", row["id"])
+        await connection.fetch("SELECT name FROM guests WHERE id = $1", row["id"])
     await connection.close()
     return "ok"
 

@@ -199,7 +199,11 @@ def _table_rows(session: Session, scan: Plan) -> float:
 
 def _cannot(function: Function, query: str, plan: Plan, indexes: Sequence[VectorIndex]) -> Judged:
     """Why no vector index could be used."""
-    distances = re.findall(r"([\w.\"]+|\([^()]*(?:\([^()]*\))?[^()]*\))\s*(<=>|<->|<#>|<\+>)", query)
+    order = _ORDER.search(query)
+    key = order[1].strip() if order else ""
+    # What is sorted by may be another distance than the one that is returned.
+    pattern = r"([\w.\"]+|\([^()]*(?:\([^()]*\))?[^()]*\))\s*(<=>|<->|<#>|<\+>)"
+    distances = re.findall(pattern, key) or re.findall(pattern, query)
     operator = distances[0][1] if distances else "<=>"
     side = distances[0][0] if distances else ""
     column = re.sub(r"::.*", "", bare(side)).rpartition(".")[2].strip('"() ')
@@ -209,8 +213,6 @@ def _cannot(function: Function, query: str, plan: Plan, indexes: Sequence[Vector
         for each in indexes
         if (each.schema, each.table) in tables and re.search(rf"\b{re.escape(column)}\b", each.key)
     ]
-    order = _ORDER.search(query)
-    key = order[1].strip() if order else ""
     if not near:
         place = next((f"{schema}.{table}" for schema, table in sorted(tables)), "the table")
         for schema, table in tables:
