@@ -10,7 +10,7 @@
 #   make page     rehearse a page at night: faults in the running example until the page arrives
 #   make prove-prices  recorded answers through Taximeter, OpenLIT and Logfire (installs the two beside it)
 #   make dashboards-pictures  the dashboards, drawn by Grafana's own libraries (needs npm)
-#   make official-tools   the official collector and Compose's loader, which judge deploy/ (needs Go)
+#   make official-tools   the official collector, Compose's loader, kustomize and a Prometheus 3 (needs Go)
 #   make prove-stack      Prometheus 2.42 and 3.x by every way, and a real Tempo, on one run of the example
 #   make check    formatting, lint, types, layers (no test), under 90 seconds
 #   make prove-node       a Node service without the agent, against three ledgers (needs node and npm)
@@ -82,7 +82,7 @@ prove-pages: .venv/dev.stamp system-packages
 	@$(BIN)/python -m tests.alerts.prove_pages
 
 .PHONY: official-tools prove-stack
-# TAXIMETER_PROMETHEUS names a Prometheus 3, TAXIMETER_TEMPO a Tempo 3 (unless `tempo` is on PATH).
+# Prometheus 3 by `make official-tools` or TAXIMETER_PROMETHEUS; Tempo 3 on PATH or in TAXIMETER_TEMPO.
 prove-stack: .venv/dev.stamp system-packages
 	@$(BIN)/python -m tests.deploy.prove_stack
 

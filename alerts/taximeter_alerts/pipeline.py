@@ -11,6 +11,7 @@ from taximeter_collector.prometheus import catalogue as c
 WATCHDOG = "TaximeterWatchdog"
 COLLECTOR_DOWN = "TaximeterCollectorDown"
 TELEMETRY_ABSENT = "TaximeterTelemetryAbsent"
+AGENT_ERRORS = "TaximeterAgentErrors"
 
 
 def alerts(t: Thresholds, p: Profile) -> list[Alert]:
@@ -145,7 +146,7 @@ def _agent(t: Thresholds, p: Profile) -> list[Alert]:
             "collector",
         ),
         Alert(
-            "TaximeterAgentErrors",
+            AGENT_ERRORS,
             TICKET,
             grown(c.AGENT_ERRORS, f"{c.JOB}, {c.HOOK}", p.money),
             p.brief,

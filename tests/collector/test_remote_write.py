@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import pytest
 from taximeter_collector.export.base import Permanent
 from taximeter_collector.prometheus.remote_write import _Refused, without_refused
 from taximeter_collector.prometheus.samples import Line
-from tests.collector.prometheus_binary import OTHER, Prometheus, prometheus, require_prometheus
+from tests.collector.prometheus_binary import Prometheus, prometheus, require_prometheus
 from tests.collector.support import Collector, collector, free_port, set_value, wait_for
 from tests.collector.test_prometheus import points
+from tests.official import newer_prometheus
 
 SECOND = 10**9
 
@@ -25,10 +25,7 @@ def binary(request: pytest.FixtureRequest) -> str:
     """Debian's 2.42 everywhere; another one where it is named."""
     if request.param == "installed":
         return require_prometheus()
-    other = os.environ.get(OTHER)
-    if not other:
-        pytest.skip(f"{OTHER} does not name a second Prometheus")
-    return other
+    return newer_prometheus()
 
 
 def writer(port: int, **values: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +17,10 @@ from prometheus_client import parser
 from taximeter_collector.config.loader import load
 from taximeter_collector.errors import ConfigError
 from tests.collector.support import Collector, collector, free_port, set_value, wait_for
+from tests.official import official_collector
 
 parse: Any = parser.text_string_to_metric_families
 MS = 10**6
-OFFICIAL = "TAXIMETER_OTELCOL"
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -160,9 +159,7 @@ def test_what_it_has_not_is_refused(tmp_path: Path, values: str, message: str) -
 
 @contextmanager
 def official(folder: Path, config: dict[str, Any]) -> Iterator[None]:
-    binary = os.environ.get(OFFICIAL)
-    if not binary:
-        pytest.skip(f"{OFFICIAL} does not name the official collector")
+    binary = official_collector()
     (folder / "official.yaml").write_text(yaml.safe_dump(config))
     with (folder / "official.log").open("wb") as log:
         process = subprocess.Popen(

@@ -1,8 +1,8 @@
 """Every file of ``deploy/``, judged by the tool that reads it, as far as the tool is here.
 
-promtool, `validate` of our collector and of the official one, systemd-analyze, kubectl's kustomize with the
-published schemas of Kubernetes, and Docker Compose or its loader. A tool that is not installed skips its
-test and says so; what can be said of a file without its tool is tested always.
+promtool, `validate` of our collector and of the official one, systemd-analyze, kustomize with the published
+schemas of Kubernetes, and Docker Compose or its loader. A tool that is not installed skips its test and says
+so; what can be said of a file without its tool is tested always.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from taximeter_alerts.rules import alerts_file
 from taximeter_cli.main import main
 from taximeter_cli.stack import deploy, files
 from taximeter_dashboards.render import PROMETHEUS_UID
+from tests.official import official, official_collector
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -65,19 +66,6 @@ def test_collector_accepts_its_configuration() -> None:
     assert main(["collector", "validate", "--config", str(DEPLOY / "config" / "collector.yaml")]) == 0
 
 
-def official(name: str, *others: str, variable: str = "") -> str:
-    """A program of `make official-tools`, or one that is installed; skips, or fails where CI demands it."""
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "taximeter" / name
-    found = os.environ.get(variable) or (str(kept) if kept.is_file() else None)
-    found = found or next(filter(None, map(shutil.which, (name, *others))), None)
-    if found is None:
-        reason = f"no `{name}`: make official-tools"
-        if os.environ.get("TAXIMETER_REQUIRE_OFFICIAL") == "1":
-            pytest.fail(f"{reason}; TAXIMETER_REQUIRE_OFFICIAL=1 demands it")
-        pytest.skip(reason)
-    return found
-
-
 COLLECTOR_FILES = sorted(
     path
     for path in ROOT.rglob("*.y*ml")
@@ -101,7 +89,7 @@ def test_every_collector_file_is_found() -> None:
 @pytest.mark.parametrize("path", COLLECTOR_FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_official_collector_accepts_the_file(path: Path, tmp_path: Path) -> None:
     """As it stands; what only Taximeter has is taken out first, and nothing else."""
-    binary = official("otelcol", "otelcol-contrib", variable="TAXIMETER_OTELCOL")
+    binary = official_collector()
     text = path.read_text()
     config = tmp_path / "collector.yaml"
     config.write_text(yaml.safe_dump(without_own_parts(yaml.safe_load(text))))
@@ -113,7 +101,7 @@ def test_the_official_collector_accepts_the_file(path: Path, tmp_path: Path) -> 
 
 
 def test_the_official_collector_refuses_a_typing_error(tmp_path: Path) -> None:
-    binary = official("otelcol", "otelcol-contrib", variable="TAXIMETER_OTELCOL")
+    binary = official_collector()
     text = (DEPLOY / "kubernetes" / "config" / "sampling.yaml").read_text()
     config = tmp_path / "collector.yaml"
     config.write_text(text.replace("decision_wait:", "decision_weight:"))
@@ -170,12 +158,8 @@ def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
 
 
 def manifests() -> list[dict[str, Any]]:
-    """What kustomize makes; without kubectl, the files by themselves."""
-    folder = DEPLOY / "kubernetes"
-    if kubectl := shutil.which("kubectl"):
-        return list(documents(run(kubectl, "kustomize", str(folder))))
-    names = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
-    return [found for name in names for found in documents((folder / name).read_text())]
+    """What kustomize makes."""
+    return list(documents(run(official("kustomize"), "build", str(DEPLOY / "kubernetes"))))
 
 
 def test_kubernetes_schemas_accept_every_manifest() -> None:
@@ -205,15 +189,18 @@ def test_containers_have_limits_probes_and_no_rights() -> None:
                 assert {mount["name"] for mount in container["volumeMounts"]} <= config
 
 
-def test_compose_accepts_the_file() -> None:
-    """By Docker Compose where it is, else by its own loader."""
+def test_compose_accepts_the_file(tmp_path: Path) -> None:
+    """By Docker Compose where it is, else by its own loader, whose command forgets the environment."""
     argv = ["docker", "compose", "version"]
     plugin = shutil.which("docker") and not subprocess.run(argv, capture_output=True, check=False).returncode
     variables = {"GRAFANA_ADMIN_PASSWORD": "x", "COMPOSE_PROFILES": "example"}
     if plugin:
         said = run("docker", "compose", "-f", str(DEPLOY / "compose.yaml"), "config", **variables)
     else:
-        said = run(official("compose-spec"), str(DEPLOY / "compose.yaml"), **variables)
+        text = (DEPLOY / "compose.yaml").read_text()
+        filled = tmp_path / "compose.yaml"
+        filled.write_text(re.sub(r"\$\{(\w+):\?[^}]*\}", lambda found: variables[found[1]], text))
+        said = run(official("compose-spec"), str(filled), **variables)
     assert yaml.safe_load(said)["services"].keys() == compose()["services"].keys()
 
 

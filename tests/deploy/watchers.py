@@ -20,6 +20,7 @@ from taximeter_cli.supervise import Spec, StartFailed, Supervisor, free_port, ht
 from taximeter_collector.config.components import EXPORTERS
 from taximeter_collector.prometheus import catalogue as c
 from tests.e2e.harness import Prometheus
+from tests.official import find
 
 REMOTE_WRITE = "prometheus_remote_write"
 SCRAPE, OTLP, WRITE = "scrape", "OTLP push", "remote write"
@@ -97,11 +98,11 @@ def _job(name: str, port: int) -> dict[str, Any]:
 
 def servers() -> list[Server]:
     """Both versions, each by every way it has; remote write once our collector has that exporter."""
-    old, new = shutil.which("prometheus"), os.environ.get("TAXIMETER_PROMETHEUS")
+    old, new = shutil.which("prometheus"), find("prometheus3", variable="TAXIMETER_PROMETHEUS")
     if old is None or new is None:
         raise StartFailed(
-            "two Prometheus are needed: Debian's 2.42 on PATH (apt-get install prometheus), and a 3.x named "
-            "in TAXIMETER_PROMETHEUS (https://prometheus.io/download, or built from the Go module proxy)"
+            "two Prometheus are needed: Debian's 2.42 on PATH (apt-get install prometheus), and a 3.x: "
+            "`make official-tools` builds one, or TAXIMETER_PROMETHEUS names one"
         )
     ways = [(old, SCRAPE), (new, SCRAPE), (new, OTLP)]
     if REMOTE_WRITE in EXPORTERS:

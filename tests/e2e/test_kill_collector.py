@@ -40,7 +40,7 @@ def test_killed_ten_times_the_books_still_balance(tmp_path: Path) -> None:
         guests = stack.start_guests(duration=600, rate=20, guests=50)
         killed = 0
         while killed < KILLS:
-            time.sleep(moments.uniform(0.5, 4.0))
+            time.sleep(moments.uniform(0.1, 2.0))
             stack.supervisor.kill("collector")
             stack.start_collector()
             killed += 1

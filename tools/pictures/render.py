@@ -1,8 +1,9 @@
 """Pictures of the dashboards: ``make dashboards-pictures``, not part of the tests.
 
-Runs the example under load with a real Prometheus, fetches what every panel asks for, and has Grafana's own
-libraries from npm draw it in a headless Chromium. The libraries (433 MB) are installed outside the tree, in
-TAXIMETER_PICTURES_MODULES; no lock file is kept. No Grafana server runs: there is none on npm.
+Runs the example under load with a real Prometheus and the database's exporter, fetches what every panel asks
+for, and has Grafana's own libraries from npm draw it in a headless Chromium. The libraries (433 MB) are
+installed outside the tree, in TAXIMETER_PICTURES_MODULES; no lock file is kept. No Grafana server runs: there
+is none on npm.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ PACKAGES = [
     *("react@18", "react-dom@18", "react-router-dom@5", "rxjs@7", "esbuild"),
 ]
 WINDOWS = {"__rate_interval": "20s", "before": "1.0.0", "after": "2.0.0", "ago": "60s", "__range": "150s"}
-CELL = 38
+CELL, HEAD = 38, 84
+SECONDS = 150.0
 
 
 def main() -> int:
@@ -66,7 +68,7 @@ def bundle() -> str:
     options = [
         "--bundle",
         "--jsx=automatic",
-        "--format=iife",
+        "--format=esm",
         "--loader:.svg=dataurl",
         "--loader:.png=dataurl",
         "--loader:.ttf=empty",
@@ -107,22 +109,68 @@ def _load(stack: Stack, seconds: float) -> None:
 
 def _data(path: Path, url: str, end: float) -> dict[str, Any]:
     board = json.loads(path.read_text())
-    start = end - 150
+    start = end - SECONDS
+    wanted = ("id", "title", "description", "type", "gridPos", "fieldConfig", "options", "links")
     panels = []
     for panel in board["panels"]:
-        kept = {key: panel.get(key) for key in ("id", "title", "type", "gridPos", "fieldConfig", "options")}
-        kept["series"] = [
-            one for target in panel.get("targets") or () for one in _series(url, target, start, end)
-        ]
+        kept = {key: panel.get(key) for key in (*wanted, "transformations")}
+        targets = panel.get("targets") or ()
+        table = panel["type"] == "table"
+        kept["answers"] = [_answer(url, one, end) for one in targets] if table else []
+        kept["series"] = [one for each in targets for one in _series(url, each, start, end)]
+        shown = (each for each in targets if each.get("exemplar"))
+        kept["exemplars"] = [one for each in shown for one in _exemplars(url, each["expr"], start, end)]
         panels.append(kept)
-    return {"title": board["title"], "from": start * 1000, "to": end * 1000, "panels": panels}
+    variables = [
+        {"label": one["label"], "value": {"before": "1.0.0", "after": "2.0.0"}.get(one["name"], "All")}
+        for one in board["templating"]["list"]
+        if one["type"] != "datasource"
+    ]
+    others = [json.loads(other.read_text())["title"] for other in _files() if other != path]
+    markers = [
+        {"time": float(one["values"][0][0]) * 1000}
+        for note in board["annotations"]["list"]
+        if "expr" in note
+        for one in _get(url, "query_range", query=filled(note["expr"], WINDOWS), start=start, end=end, step=2)
+        if one["values"][0][0] > start + 2
+    ]
+    return {
+        **{"title": board["title"], "from": start * 1000, "to": end * 1000, "panels": panels},
+        **{"variables": variables, "others": others, "markers": markers},
+    }
+
+
+def _get(url: str, path: str, **params: Any) -> Any:
+    """The result of a call of Prometheus's HTTP API."""
+    answer = httpx.get(f"{url}/api/v1/{path}", params=params, trust_env=False, timeout=60)
+    data = answer.raise_for_status().json()["data"]
+    return data["result"] if isinstance(data, dict) else data
+
+
+def _answer(url: str, target: Any, end: float) -> dict[str, Any]:
+    """A table's instant query: its labels, and a row for each series."""
+    found = _get(url, "query", query=filled(target["expr"], WINDOWS), time=end)
+    rows = [{"labels": one["metric"], "value": float(one["value"][1])} for one in found]
+    rows = [{**row, "value": None if math.isnan(row["value"]) else row["value"]} for row in rows]
+    labels = sorted({label for row in rows for label in row["labels"]})
+    return {"refId": target["refId"], "labels": labels, "rows": rows}
+
+
+def _exemplars(url: str, expression: str, start: float, end: float) -> list[dict[str, float]]:
+    """Time and value of an expression's exemplars: the largest of each three seconds."""
+    series = _get(url, "query_exemplars", query=filled(expression, WINDOWS), start=start, end=end)
+    points = [(float(one["timestamp"]), float(one["value"])) for each in series for one in each["exemplars"]]
+    largest: dict[int, tuple[float, float]] = {}
+    for point in points:
+        second = int(point[0] / 3)
+        largest[second] = max(largest.get(second, point), point, key=lambda one: one[1])
+    return [{"time": moment * 1000, "value": value} for moment, value in sorted(largest.values())]
 
 
 def _series(url: str, target: Any, start: float, end: float) -> list[dict[str, Any]]:
-    query = {"query": filled(target["expr"], WINDOWS), "start": start, "end": end, "step": 2}
-    answer = httpx.get(f"{url}/api/v1/query_range", params=query, trust_env=False, timeout=60)
     found = []
-    for one in answer.raise_for_status().json()["data"]["result"]:
+    expression = filled(target["expr"], WINDOWS)
+    for one in _get(url, "query_range", query=expression, start=start, end=end, step=2):
         name = target["legendFormat"]
         for label, value in one["metric"].items():
             name = name.replace(f"{{{{{label}}}}}", value)
@@ -146,9 +194,9 @@ def draw(script: str, data: dict[str, Any], path: Path) -> None:
     style += (MODULES / "page.css").read_text()
     page.write_text(
         f"<!doctype html><meta charset=utf-8><style>{style}</style><div id=root></div>"
-        f"<script>window.DATA={json.dumps(data)}</script><script>{safe}</script>"
+        f"<script>window.DATA={json.dumps(data)}</script><script type=module>{safe}</script>"
     )
-    height = max(one["gridPos"]["y"] + one["gridPos"]["h"] for one in data["panels"]) * CELL + 16
+    height = max(one["gridPos"]["y"] + one["gridPos"]["h"] for one in data["panels"]) * CELL + HEAD + 16
     options = [
         "--headless",
         "--no-sandbox",
