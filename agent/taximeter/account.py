@@ -55,7 +55,7 @@ class Totals:
     tokens_cached: int = 0  # the part of input that was read from the provider's cache
     cost: float = 0.0
     unpriced_calls: int = 0
-    caches: dict[str, list[int]] = field(default_factory=dict)  # name -> [lookups, hits]
+    caches: dict[str, list[int]] = field(default_factory=dict)  # name -> [lookups, hits, repeats]
     money: dict[Payer, float] = field(default_factory=dict)
 
     @property
@@ -198,15 +198,19 @@ class Account:
                     totals.money[payer] = totals.money.get(payer, 0.0) + cost
         self._after()
 
-    def cache(self, name: str, hit: bool, key: object = None) -> None:
-        """Add one lookup in the service's own cache called ``name``, with its key where it is known."""
+    def cache(self, name: str, hit: bool, key: object = None, *, repeated: bool = False) -> None:
+        """Add one lookup in the service's own cache called ``name``, with its key where it is known.
+
+        ``repeated``: a cache of any size would have answered it.
+        """
         if key is not None and self.lookups is not None:
             self.lookups.add(name, hit, key)
         with self._lock:
             for totals in (self.total, self._pending):
-                counts = totals.caches.setdefault(name, [0, 0])
+                counts = totals.caches.setdefault(name, [0, 0, 0])
                 counts[0] += 1
                 counts[1] += hit
+                counts[2] += repeated
         self._after()
 
     def take(self) -> Totals:

@@ -21,8 +21,10 @@ import wrapt
 
 from taximeter import account as accounts
 from taximeter import callsite, guard, meters
+from taximeter.seen import Seen
 
 _MISSING: Final = object()
+_seen: Final = Seen()
 #: Set while a cache that itself is counted asks another one: aiocache asks redis.
 _within: ContextVar[bool] = ContextVar("taximeter_within_cache", default=False)
 
@@ -31,7 +33,9 @@ def record(name: str, hit: bool, key: object = None) -> None:
     """One lookup, on the running request or outside any."""
     try:
         if (instruments := meters.get()) is not None:
-            accounts.running().cache(instruments.cache(name), hit, key)
+            cache = instruments.cache(name)
+            known = key is not None and _seen.before(cache, key)
+            accounts.running().cache(cache, hit, key, repeated=hit or known)
     except Exception as error:
         guard.caught("caches.record", error)
 

@@ -18,7 +18,7 @@ from opentelemetry.instrumentation._semconv import _StabilityMode
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from taximeter import account as accounts
-from taximeter import dbevidence, guard, redact, semconv, settings, sql
+from taximeter import dbevidence, guard, meters, redact, semconv, settings, sql
 
 _MAX_KEPT: Final = 2048
 _now = time.perf_counter
@@ -57,7 +57,7 @@ class Calls:
     def __init__(self, integration: Any) -> None:
         self._of = integration
         self._attributes: dict[str, dict[str, Any]] = {}  # by statement
-        self._labels: dict[tuple[str, str | None], dict[str, Any]] = {}  # by operation and error
+        self._labels: dict[tuple[str, str | None], tuple[dict[str, Any], dict[str, Any]]] = {}
 
     def begin(self, statement: sql.Statement, text: str, parameters: Any, batch: int | None) -> Call | None:
         """A statement is about to be sent."""
@@ -89,12 +89,15 @@ class Calls:
         found |= integration.span_attributes
         return found | names(statement)
 
-    def labels(self, operation: str, error: str | None) -> dict[str, Any]:
-        """The labels of a statement's metrics."""
-        known = self._labels.get((operation, error))
-        if known is None:
+    def labels(self, statement: sql.Statement, error: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The labels of a statement's rows, and of its duration, which is told by summary as well."""
+        kept = self._labels.get((statement.summary, error))
+        if kept is None:
             given = self._of
-            known = {semconv.DB_SYSTEM_NAME: given.database_system, semconv.DB_OPERATION_NAME: operation}
+            known = {
+                semconv.DB_SYSTEM_NAME: given.database_system,
+                semconv.DB_OPERATION_NAME: statement.operation,
+            }
             for name, value in (
                 (semconv.DB_NAMESPACE, given.database or None),
                 ("server.address", given._server_address),
@@ -105,13 +108,16 @@ class Calls:
                     known[name] = value
             if len(self._labels) >= _MAX_KEPT:
                 self._labels.clear()
-            self._labels[operation, error] = known
-        return known
+            kept = known, {**known, semconv.DB_QUERY_SUMMARY: meters.summary(statement.summary)}
+            self._labels[statement.summary, error] = kept
+        return kept
 
-    def record(self, operation: str, seconds: float, rows: Any, error: str | None, span: trace.Span) -> None:
+    def record(
+        self, statement: sql.Statement, seconds: float, rows: Any, error: str | None, span: trace.Span
+    ) -> None:
         """The metrics of a statement that was answered, or failed."""
-        labels, context = self.labels(operation, error), trace.set_span_in_context(span)
-        self._of._duration_histogram.record(seconds, labels, context)
+        (labels, told), context = self.labels(statement, error), trace.set_span_in_context(span)
+        self._of._duration_histogram.record(seconds, told, context)
         if error is None and isinstance(rows, int) and rows >= 0:
             self._of._returned_rows_histogram.record(rows, labels, context)
 
@@ -139,7 +145,7 @@ class Call:
                 span.set_status(Status(StatusCode.ERROR, f"{type(failure).__name__}: {failure}"))
             span.end()
             rows = getattr(cursor, "rowcount", None)
-            self._calls.record(self._statement.operation, seconds, rows, error, span)
+            self._calls.record(self._statement, seconds, rows, error, span)
             if self._statement.counted:
                 accounts.running().db_call(self._text, seconds)
         except Exception as problem:

@@ -23,7 +23,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled, supp
 from opentelemetry.metrics import Histogram
 
 from taximeter import account as accounts
-from taximeter import coverage, database, dbevidence, evidence, guard, semconv, sql
+from taximeter import coverage, database, dbevidence, evidence, guard, meters, semconv, sql
 
 #: Drivers whose instrumentor has been loaded.
 _metered_drivers: set[str] = set()
@@ -197,7 +197,8 @@ def _done(
         if failure is not None:
             attributes[semconv.ERROR_TYPE] = type(failure).__qualname__
         duration, rows = _instruments()
-        duration.record(seconds, attributes)
+        summary = meters.summary(statement.summary)
+        duration.record(seconds, {**attributes, semconv.DB_QUERY_SUMMARY: summary})
         if isinstance(result, list):
             rows.record(len(result), attributes)
     except Exception as error:

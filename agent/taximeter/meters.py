@@ -16,7 +16,7 @@ Which is which, with labels:
 ``db.client.connection.wait_time``               histogram  db.client.connection.pool.name, s
 ``taximeter.request.tokens.{input,output,cached}``  counter  http.route, who and what for
 ``taximeter.request.unpriced.calls``             counter    http.route
-``taximeter.request.cache.{lookups,hits}``       counter    http.route, taximeter.cache
+``taximeter.request.cache.{lookups,hits,repeats}`` counter     http.route, taximeter.cache
 ``taximeter.request.streamed``                   counter    http.route
 ``taximeter.cost_usd``                           counter    http.route, who and what for, provider,
                                                             request model, operation
@@ -60,6 +60,7 @@ class Meters:
         self.model = labels.Bounded(limit)
         self.cache = labels.Bounded(limit)
         self.pool = labels.Bounded(limit)
+        self.statement = labels.Bounded(limit)
 
         def histogram(name: str, unit: str, doc: str, bounds: tuple[float, ...]) -> Histogram:
             return meter.create_histogram(
@@ -98,6 +99,9 @@ class Meters:
         self.request_unpriced = counter(s.REQUEST_UNPRICED_CALLS, "{call}", "Calls whose price is unknown.")
         self.cache_lookups = counter(s.REQUEST_CACHE_LOOKUPS, "{lookup}", "Lookups in the service's caches.")
         self.cache_hits = counter(s.REQUEST_CACHE_HITS, "{lookup}", "Lookups that hit.")
+        self.cache_repeats = counter(
+            s.REQUEST_CACHE_REPEATS, "{lookup}", "Lookups that hit, or whose key was looked up before."
+        )
         self.streamed = counter(s.REQUEST_STREAMED, "{request}", "Requests answered in several parts.")
         self.cost_usd = counter(s.COST_USD, "{USD}", "Money spent on models.")
         self.unpriced = counter(s.UNPRICED_CALLS, "{call}", "Calls whose price is unknown, by model.")
@@ -154,11 +158,13 @@ class Meters:
         ):
             if value:
                 counter.add(value, route)
-        for name, (lookups, hits) in taken.caches.items():
+        for name, (lookups, hits, repeats) in taken.caches.items():
             label = {**route, semconv.CACHE: name}
             self.cache_lookups.add(lookups, label)
             if hits:
                 self.cache_hits.add(hits, label)
+            if repeats:
+                self.cache_repeats.add(repeats, label)
         if not (taken.model_calls or taken.embedding_calls):
             return
         paying = {**route, **self._payer(account)}
@@ -258,3 +264,8 @@ def install(meter: Meter) -> Meters:
 def get() -> Meters | None:
     """The installed instruments, or ``None`` where the agent does not run."""
     return _meters
+
+
+def summary(text: str) -> str:
+    """A statement's summary as a label of metrics: one of a bounded number."""
+    return text if _meters is None else _meters.statement(text)

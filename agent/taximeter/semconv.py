@@ -106,6 +106,7 @@ REQUEST_COST: Final = "taximeter.request.cost"  # USD
 REQUEST_UNPRICED_CALLS: Final = "taximeter.request.unpriced.calls"  # their money is not in cost
 REQUEST_CACHE_LOOKUPS: Final = "taximeter.request.cache.lookups"
 REQUEST_CACHE_HITS: Final = "taximeter.request.cache.hits"
+REQUEST_CACHE_REPEATS: Final = "taximeter.request.cache.repeats"  # metric only: the process knew the key
 REQUEST_POOL_WAIT: Final = "taximeter.request.pool.wait"  # s, waiting for a free connection
 REQUEST_FIRST_BYTE: Final = "taximeter.request.first_byte"  # s from request start
 REQUEST_STREAMED: Final = "taximeter.request.streamed"  # bool on spans; counter as metric

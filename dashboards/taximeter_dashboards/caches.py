@@ -12,6 +12,7 @@ from taximeter_dashboards.model import Dashboard, Panel, Query, Row
 _CACHES = f'{p.ROUTES},{c.CACHE}=~"$cache"'
 LOOKUPS = p.total(p.rate(c.CACHE_LOOKUPS, scope=_CACHES), c.CACHE)
 HITS = p.total(p.rate(c.CACHE_HITS, scope=_CACHES), c.CACHE)
+REPEATS = p.total(p.rate(c.CACHE_REPEATS, scope=_CACHES), c.CACHE)
 
 
 def dashboard(limits: Limits) -> Dashboard:
@@ -29,15 +30,21 @@ def _caches(limits: Limits) -> Row:
     over = "$__range"
     hits = p.total(p.rate(c.CACHE_HITS, scope=_CACHES, window=over), c.CACHE)
     lookups = p.total(p.rate(c.CACHE_LOOKUPS, scope=_CACHES, window=over), c.CACHE)
+    repeats = p.total(p.rate(c.CACHE_REPEATS, scope=_CACHES, window=over), c.CACHE)
     return Row(
         "Caches",
         (
             Panel(
                 "Hit rate over the time range",
-                "By cache. Under its target: a larger cache helps only with questions that were asked "
-                "before; the share of new ones is the ceiling, whatever the size.",
+                "By cache, and its ceiling: the share of lookups that hit or whose key the process had "
+                "looked up before, which no size of the cache can exceed. Well below the ceiling: make it "
+                "larger, or keep entries longer. Near it and under the target: no size helps; normalise the "
+                "keys (`taximeter advise` says by how much).",
                 "percentunit",
-                (Query(p.ratio(hits, lookups), s.legend(c.CACHE)),),
+                (
+                    Query(p.ratio(hits, lookups), s.legend(c.CACHE)),
+                    Query(p.ratio(repeats, lookups), f"{s.legend(c.CACHE)} ceiling"),
+                ),
                 kind="bars",
                 limit=limits.cache_hit_rate,
                 width=8,
@@ -48,7 +55,10 @@ def _caches(limits: Limits) -> Row:
                 "traffic "
                 "became more varied.",
                 "percentunit",
-                (Query(p.ratio(HITS, LOOKUPS), s.legend(c.CACHE)),),
+                (
+                    Query(p.ratio(HITS, LOOKUPS), s.legend(c.CACHE)),
+                    Query(p.ratio(REPEATS, LOOKUPS), f"{s.legend(c.CACHE)} ceiling"),
+                ),
                 limit=limits.cache_hit_rate,
                 width=8,
             ),

@@ -76,6 +76,12 @@ def _requests(limits: Limits) -> Row:
 def _statements() -> Row:
     buckets = p.rate(c.DB_OPERATIONS.bucket, scope=p.JOBS)
     count = p.rate(c.DB_OPERATIONS.count, scope=p.JOBS)
+    over = "$__range"
+    each = {
+        "calls/s": p.rate(c.DB_OPERATIONS.count, scope=p.JOBS, window=over),
+        "busy": p.rate(c.DB_OPERATIONS.sum, scope=p.JOBS, window=over),
+    }
+    slowest = p.quantile(0.95, p.rate(c.DB_OPERATIONS.bucket, scope=p.JOBS, window=over), c.DB_SUMMARY)
     return Row(
         "Statements",
         (
@@ -110,6 +116,31 @@ def _statements() -> Row:
                 ),
                 stacked=True,
                 width=8,
+            ),
+            Panel(
+                "Slow statements",
+                "Every statement by its summary, over the time range; click a heading to sort. Much time "
+                "with a low P95: sent too often (N+1, no cache). A high P95: look at its plan, and for an "
+                "index. `taximeter report` has its text and a trace.",
+                "short",
+                (
+                    Query(f"{slowest} >= 0", "P95"),
+                    Query(
+                        f"{p.total(each['busy'], c.DB_SUMMARY)} "
+                        f"/ ({p.total(each['calls/s'], c.DB_SUMMARY)} > 0)",
+                        "mean",
+                    ),
+                    Query(p.total(each["calls/s"], c.DB_SUMMARY), "calls/s"),
+                    Query(
+                        f"{p.total(each['busy'], c.DB_SUMMARY)} / scalar({p.total(each['busy'])})",
+                        "of all time",
+                    ),
+                ),
+                kind="table",
+                units_by_column={"P95": "s", "mean": "s", "calls/s": "ops", "of all time": "percentunit"},
+                headings={c.DB_SUMMARY: "statement"},
+                sort_by="of all time",
+                width=24,
             ),
         ),
     )

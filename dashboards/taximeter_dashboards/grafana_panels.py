@@ -86,6 +86,7 @@ def _table(panel: Panel) -> AnyPanel:
     made = table.Panel().filterable(True)
     made.with_transformation(models.DataTransformerConfig("merge", options={}))
     names = {f"Value #{chr(ord('A') + index)}": query.legend for index, query in enumerate(panel.queries)}
+    names |= panel.headings
     made.with_transformation(
         models.DataTransformerConfig(
             "organize", options={"excludeByName": {"Time": True}, "renameByName": names}
@@ -93,6 +94,8 @@ def _table(panel: Panel) -> AnyPanel:
     )
     for column, unit in panel.units_by_column.items():
         made.override_by_name(column, [models.DynamicConfigValue("unit", unit)])
+    if panel.sort_by:
+        made.sort_by([common.TableSortByFieldState().display_name(panel.sort_by).desc(True)])
     return made
 
 

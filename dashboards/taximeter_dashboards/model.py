@@ -55,6 +55,10 @@ class Panel:
     decimals: int | None = None
     units_by_column: dict[str, str] = field(default_factory=dict)
     """Of a table: column (a query's legend) to unit."""
+    headings: dict[str, str] = field(default_factory=dict)
+    """Of a table: label to heading."""
+    sort_by: str = ""
+    """Of a table: the column whose largest values stand on top."""
     see: tuple[str, ...] = ()
     """Names of the dashboards to go to next, without the prefix."""
 

@@ -143,8 +143,8 @@ def stream_threads() -> StreamingResponse:
 @app.get("/cache")
 async def cache() -> str:
     taximeter.record_cache("embeddings", True)
-    taximeter.record_cache("embeddings", False)
-    taximeter.record_cache("answers", False)
+    taximeter.record_cache("embeddings", False, "breakfast?")
+    taximeter.record_cache("answers", False, "breakfast?")
     taximeter.attribute("feature", "faq")
     taximeter.attribute("flags", "fix.b, fault.a")
     account = taximeter.request_account()

@@ -153,6 +153,7 @@ def test_asyncpg_has_duration_and_rows(drivers: Receiver) -> None:
     durations = drivers.points("db.client.operation.duration", db_system_name="postgresql")
     assert {point.attributes["db.operation.name"] for point in durations} >= {"SELECT", "INSERT"}
     assert any(point.attributes.get("error.type") == "UndefinedTableError" for point in durations)
+    assert {point.attributes["db.query.summary"] for point in durations} >= {"SELECT guests"}
 
 
 def test_asyncpg_spans_say_how_many_rows_came_back(drivers: Receiver) -> None:

@@ -315,6 +315,8 @@ def test_caches_features_and_flags(run: Run) -> None:
         "embeddings": 2,
         "answers": 1,
     }
+    repeats = run.receiver.points("taximeter.request.cache.repeats", http_route="/cache")
+    assert [(point.attributes["taximeter.cache"], point.value) for point in repeats] == [("embeddings", 1)]
 
 
 def test_an_exception_closes_the_account(run: Run) -> None:

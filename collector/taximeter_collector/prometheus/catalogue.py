@@ -66,6 +66,7 @@ TOKENS_CACHED: Final = _counter(semconv.REQUEST_TOKENS_CACHED, "{token}")
 REQUEST_COST: Final = _histogram(semconv.REQUEST_COST, "{USD}")
 CACHE_LOOKUPS: Final = _counter(semconv.REQUEST_CACHE_LOOKUPS, "{lookup}")
 CACHE_HITS: Final = _counter(semconv.REQUEST_CACHE_HITS, "{lookup}")
+CACHE_REPEATS: Final = _counter(semconv.REQUEST_CACHE_REPEATS, "{lookup}")
 FIRST_BYTE: Final = _histogram(semconv.REQUEST_FIRST_BYTE, "s")
 REQUEST_UNPRICED: Final = _counter(semconv.REQUEST_UNPRICED_CALLS, "{call}")
 STREAMED: Final = _counter(semconv.REQUEST_STREAMED, "{request}")
@@ -120,6 +121,7 @@ POOL: Final = label_name(semconv.DB_CLIENT_CONNECTION_POOL_NAME)
 HOOK: Final = label_name(semconv.HOOK)
 VERSION: Final = label_name(semconv.SERVICE_VERSION)
 DB_OPERATION: Final = label_name(semconv.DB_OPERATION_NAME)
+DB_SUMMARY: Final = label_name(semconv.DB_QUERY_SUMMARY)
 
 # --- Named by Prometheus, and by the scrape configuration in deploy/ ------------------
 TARGET_INFO: Final = "target_info"
