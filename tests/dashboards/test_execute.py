@@ -8,7 +8,6 @@ too, and every alert's expression.
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -24,11 +23,11 @@ from taximeter_alerts.recording import records
 from taximeter_alerts.rules import alerts_file, all_alerts, recording_file
 from taximeter_alerts.thresholds import of_budget
 from taximeter_analysis.budget.loader import parse_budget
-from taximeter_cli.supervise import Spec, free_port, http_healthy, port_open
+from taximeter_cli.supervise import Spec, free_port, port_open
 from taximeter_collector.prometheus import catalogue as c
 from taximeter_dashboards.catalogue import dashboards
-from taximeter_dashboards.database import EXPORTER
 from tests.collector.prometheus_binary import require_prometheus
+from tests.dashboards.exporters import exporters
 from tests.dashboards.faults import BUDGET, LONG, Small, faults, load, version
 from tests.dashboards.queries import Placed, every_query, filled
 from tests.dashboards.standins import Health, metrics_page
@@ -93,13 +92,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             stack.supervisor.kill(name)
 
 
-def without_tls(dsn: str) -> str:
-    """Go's driver asks for TLS unless told otherwise."""
-    if "://" not in dsn:
-        return f"{dsn} sslmode=disable"
-    return f"{dsn}{'&' if '?' in dsn else '?'}sslmode=disable"
-
-
 def write_rules(folder: Path) -> Path:
     """The rule files with short windows; the pattern that names them."""
     for name, text in (
@@ -108,23 +100,6 @@ def write_rules(folder: Path) -> Path:
     ):
         (folder / f"rules-{name}.yaml").write_text(text)
     return folder / "rules-*.yaml"
-
-
-def exporters(stack: Stack) -> dict[str, list[int]]:
-    """Debian's exporters of the database and of its host: job to ports; those not installed are left out."""
-    commands = {
-        EXPORTER: {"DATA_SOURCE_NAME": without_tls(stack.postgres.dsn())},
-        "prometheus-node-exporter": {},
-    }
-    found = {}
-    for name, environment in commands.items():
-        if (binary := shutil.which(name)) is not None:
-            port = free_port()
-            argv = [binary, f"--web.listen-address=127.0.0.1:{port}"]
-            check = http_healthy(f"http://127.0.0.1:{port}/metrics")
-            stack.supervisor.start(Spec(name, argv, env=environment, healthy=check))
-            found[name] = [port]
-    return found
 
 
 def has_data(prometheus: harness.Prometheus, placed: Placed, *, positive: bool = False) -> bool:

@@ -22,6 +22,8 @@ from typing import Any
 import httpx
 
 from examples.demo.stack import ROOT, Stack, running_stack
+from taximeter_collector.prometheus import catalogue as c
+from tests.dashboards.exporters import exporters
 from tests.dashboards.queries import filled
 from tests.e2e import harness
 
@@ -87,7 +89,11 @@ def collect() -> dict[str, Any]:
     quick = {"OTEL_METRIC_EXPORT_INTERVAL": "1000"}
     env = {**quick, "OTEL_RESOURCE_ATTRIBUTES": "service.version=1.0.0"}
     with running_stack(scale="small", latency_scale=0.5, service_env=env) as stack:
-        jobs = {"taximeter": [stack.ports.prometheus], "taximeter-collector": [stack.ports.telemetry]}
+        jobs = {
+            c.SCRAPE_JOB: [stack.ports.prometheus],
+            c.COLLECTOR_JOB: [stack.ports.telemetry],
+            **exporters(stack),
+        }
         prometheus = harness.start_prometheus(stack.supervisor, binary, stack.directory / "prometheus", jobs)
         _load(stack, 80)
         stack.set_flags(fix_batch_reservations=True)
