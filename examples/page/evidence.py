@@ -1,27 +1,31 @@
-"""The traces that the links of a page lead to, looked up in the span store.
+"""The traces that the links of a page lead to, and the N+1 in one of them.
 
-The alert carries a search (TraceQL, for Tempo); the store answers the same question here, so that
-a rehearsal shows a trace although no Tempo runs. Exemplars of the route give trace ids as well.
+The page links a search (TraceQL). Where a Tempo runs, that very search is sent to it. Elsewhere the span
+store is asked for the traces that exemplars of the page's route name.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+from examples.page.tempo import Tempo
 from taximeter_analysis import open_store
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """One trace with the statement that it repeats most."""
+    """One trace with the statement that it repeats most, and who found it."""
 
+    found: str
     trace_id: str
     times: int
     statement: str
 
     def __str__(self) -> str:
-        return f"trace {self.trace_id}: {self.times} x {self.statement}"
+        return f"{self.found}: trace {self.trace_id}: {self.times} x {self.statement}"
 
 
 def repeated_statements(store: Path, route: str, trace_ids: list[str]) -> Repeats | None:
@@ -35,4 +39,27 @@ def repeated_statements(store: Path, route: str, trace_ids: list[str]) -> Repeat
             "GROUP BY trace, s.db_statement HAVING times > 1 ORDER BY times DESC, trace LIMIT 1",
             {"route": route, "traces": trace_ids},
         )
-    return Repeats(found[0][0], found[0][2], " ".join(found[0][1].split())) if found else None
+    if not found:
+        return None
+    trace_id, statement, times = found[0]
+    return Repeats("by exemplars, in the span store", trace_id, times, _short(statement))
+
+
+def followed(link: str, tempo: Tempo) -> Repeats | None:
+    """The page's own link followed into Tempo: of the traces it finds, the one that repeats most."""
+    best = None
+    for trace_id in tempo.search(query_of(link)):
+        for statement, times in tempo.statements(trace_id).most_common(1):
+            if times > 1 and (best is None or times > best.times):
+                best = Repeats("by the page's link, in Tempo", trace_id, times, _short(statement))
+    return best
+
+
+def query_of(link: str) -> str:
+    """The TraceQL in a link to Grafana's Explore page."""
+    (panes,) = parse_qs(urlsplit(link).query)["panes"]
+    return str(json.loads(panes)["t"]["queries"][0]["query"])
+
+
+def _short(statement: str) -> str:
+    return " ".join(statement.split())

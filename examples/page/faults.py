@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from taximeter_collector.prometheus import catalogue as c
 
+N_PLUS_ONE = "n-plus-one"
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -22,7 +24,7 @@ FAULTS = {
     fault.name: fault
     for fault in (
         Fault(
-            "n-plus-one",
+            N_PLUS_ONE,
             "TaximeterRepeatedStatements",
             "fault.n_plus_one_rooms",
             ((c.ROUTE, "/hotels/{hotel}/rooms"),),

@@ -61,7 +61,14 @@ def start_alertmanager(supervisor: Supervisor, rules: Path, directory: Path) -> 
 
 
 def start_prometheus(
-    supervisor: Supervisor, rules: Path, directory: Path, *, metrics: int, telemetry: int, alertmanager: int
+    supervisor: Supervisor,
+    rules: Path,
+    directory: Path,
+    *,
+    metrics: int,
+    telemetry: int,
+    alertmanager: int,
+    port: int,
 ) -> Prometheus:
     """Scrape the collector's two endpoints (ports) every second, and evaluate the rendered rules."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -75,7 +82,6 @@ def start_prometheus(
         "alerting": {"alertmanagers": [{"static_configs": [_target(alertmanager)]}]},
     }
     (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
-    port = free_port()
     argv = [
         binary("prometheus"),
         f"--config.file={directory / 'prometheus.yml'}",
@@ -83,6 +89,7 @@ def start_prometheus(
         f"--web.listen-address=127.0.0.1:{port}",
         "--enable-feature=exemplar-storage",
         "--rules.alert.resend-delay=1s",
+        "--web.enable-remote-write-receiver",
     ]
     url = f"http://127.0.0.1:{port}"
     supervisor.start(Spec("prometheus", argv, healthy=http_healthy(f"{url}/-/ready")))

@@ -3,7 +3,8 @@
 Per fault: switch it on in the running service, wait for the notification at the webhook, check its
 links, switch it off, wait for the resolve. The rules are the rendered ones with the demonstration's
 windows, so the seconds are those of short windows; expressions and limits are the real ones.
-Exit codes: 0 every page and resolve arrived, 1 one did not or something did not start, 130 interrupted.
+Exit codes: 0 every page and resolve arrived, and a trace that shows the N+1; 1 one did not, or something did
+not start; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,19 +20,22 @@ from pathlib import Path
 
 import httpx
 
+from examples.demo import stack as demo
 from examples.demo.stack import Progress, Stack, running_stack
-from examples.page.evidence import Repeats, repeated_statements
-from examples.page.faults import FAULTS, Fault
+from examples.page.evidence import Repeats, followed, repeated_statements
+from examples.page.faults import FAULTS, N_PLUS_ONE, Fault
 from examples.page.monitoring import Prometheus, start_alertmanager, start_prometheus
+from examples.page.tempo import Tempo, find, with_tempo
 from examples.page.webhook import Notice, Webhook
 from taximeter_alerts.model import PAGE
 from taximeter_alerts.profile import DEMO
 from taximeter_cli.main import main as taximeter
-from taximeter_cli.supervise import StartFailed, terminate_as_interrupt
+from taximeter_cli.supervise import StartFailed, free_port, terminate_as_interrupt
 from taximeter_collector.prometheus import catalogue as c
 
 RUNBOOKS = Path(__file__).resolve().parents[2] / "docs" / "runbooks"
 BUDGET = Path(__file__).with_name("budget.yaml")
+DEMO_CONFIG = Path(demo.__file__).with_name("collector.yaml")
 
 
 @dataclass
@@ -47,7 +52,8 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        return self.page_s is not None and self.resolve_s is not None
+        shown = self.evidence is not None or self.fault.name != N_PLUS_ONE
+        return self.page_s is not None and self.resolve_s is not None and shown
 
 
 @dataclass
@@ -58,6 +64,7 @@ class Rehearsal:
     prometheus: Prometheus
     webhook: Webhook
     timeout: float
+    tempo: Tempo | None = None
 
     def play(self, fault: Fault) -> Outcome:
         """Cause it, wait for the page; end it, wait for the resolve."""
@@ -68,7 +75,7 @@ class Rehearsal:
         outcome.page = self._wait(fault, firing=True, since=caused)
         if outcome.page is not None:
             outcome.page_s = outcome.page.at - caused
-            if fault.name == "n-plus-one":
+            if fault.name == N_PLUS_ONE:
                 outcome.evidence = self._n_plus_one(outcome.page)
         ended = time.monotonic()
         self._switch(fault, on=False)
@@ -102,10 +109,15 @@ class Rehearsal:
         )
 
     def _n_plus_one(self, page: Notice) -> Repeats | None:
-        """The trace behind the page, by the exemplars of its route."""
+        """The trace behind the page: by its link where a Tempo runs, else by exemplars of its route."""
         route = page.labels[c.ROUTE]
         deadline = time.monotonic() + self.timeout
         while time.monotonic() < deadline:
+            if self.tempo is not None:
+                if evidence := followed(page.annotations["traces_url"], self.tempo):
+                    return evidence
+                time.sleep(0.5)
+                continue
             now = time.time()
             series = self.prometheus.get(
                 "query_exemplars",
@@ -129,13 +141,26 @@ def rehearse(
     """
     with (
         Webhook() as webhook,
-        running_stack(
-            progress=tell,
-            scale="small",
-            latency_scale=0.2,
-            service_env={"OTEL_METRIC_EXPORT_INTERVAL": "1000"},
-        ) as stack,
+        tempfile.TemporaryDirectory(prefix="taximeter-page-") as folder,
+        contextlib.ExitStack() as started,
     ):
+        port = free_port()
+        tempo = Tempo.on_free_ports(port) if find() else None
+        config = DEMO_CONFIG if tempo is None else with_tempo(DEMO_CONFIG, tempo, Path(folder) / "c.yaml")
+        stack = started.enter_context(
+            running_stack(
+                progress=tell,
+                scale="small",
+                latency_scale=0.2,
+                service_env={"OTEL_METRIC_EXPORT_INTERVAL": "1000"},
+                collector_config=config,
+            )
+        )
+        if tempo is None:
+            tell("no Tempo on PATH nor in TAXIMETER_TEMPO: traces are looked up in the span store")
+        else:
+            tell("starting Tempo")
+            tempo.start(stack.supervisor, Path(folder))
         rules = stack.directory / "rules"
         render(rules, webhook.url)
         tell("starting Alertmanager and Prometheus with the rendered rules")
@@ -147,12 +172,13 @@ def rehearse(
             metrics=stack.ports.prometheus,
             telemetry=stack.ports.telemetry,
             alertmanager=alertmanager,
+            port=port,
         )
         stack.start_guests(duration=warm_up + 3 * timeout * len(faults), rate=rate, guests=60)
         tell(f"normal traffic for {warm_up:g} s: the history that a regression is judged against")
         time.sleep(warm_up)
         normal = {notice.name for notice in webhook.notices if notice.firing}
-        rehearsal = Rehearsal(stack, prometheus, webhook, timeout)
+        rehearsal = Rehearsal(stack, prometheus, webhook, timeout, tempo)
         outcomes = []
         for fault in faults:
             stack.supervisor.ensure_running()
@@ -185,7 +211,9 @@ def describe(outcome: Outcome) -> Iterator[str]:
             link = page.annotations[name].replace(str(RUNBOOKS), "docs/runbooks")
             yield f"    {name.removesuffix('_url'):9} {link}"
     if outcome.evidence:
-        yield f"    in the span store: {outcome.evidence}"
+        yield f"    {outcome.evidence}"
+    elif fault.name == N_PLUS_ONE:
+        yield "    NO TRACE that shows it was found"
     if outcome.resolve_s is None:
         yield "  NO RESOLVE arrived"
     else:

@@ -7,7 +7,6 @@ alert must lead to a trace in Tempo. Exit codes: 0 all of it holds, 1 something 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -18,10 +17,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 from examples.demo import stack as demo
 from examples.demo.stack import Stack, running_stack
+from examples.page.evidence import query_of
+from examples.page.tempo import Tempo
 from taximeter_alerts.profile import PROFILES
 from taximeter_alerts.recording import records
 from taximeter_alerts.rules import alerts_file, all_alerts, recording_file
@@ -29,7 +29,7 @@ from taximeter_alerts.thresholds import Thresholds
 from taximeter_cli.supervise import StartFailed, terminate_as_interrupt
 from taximeter_collector.prometheus import catalogue as c
 from tests.dashboards.queries import every_query, filled
-from tests.deploy.watchers import OTLP, SCRAPE, Server, Tempo, addresses, collector_config, exemplars, servers
+from tests.deploy.watchers import OTLP, SCRAPE, Server, collector_config, exemplars, servers
 
 WINDOWS = {"__rate_interval": "20s", "__range": "10m", "ago": "20s", "before": "1.0.0", "after": "2.0.0"}
 PATIENCE = float(os.environ.get("PROVE_STACK_PATIENCE", "120"))
@@ -73,7 +73,7 @@ def run() -> None:
     with tempfile.TemporaryDirectory(prefix="taximeter-stack-") as name:
         folder = Path(name)
         writable = next(server for server in found if server.modern and server.way == SCRAPE)
-        tempo = Tempo(addresses(writable.port))
+        tempo = Tempo.on_free_ports(writable.port)
         config = folder / "collector.yaml"
         collector_config(found, tempo, Path(demo.__file__).with_name("collector.yaml"), config)
         (folder / "rules-recording.yaml").write_text(recording_file(profile=PROFILE))
@@ -169,12 +169,6 @@ def not_in(tempo: Tempo, trace_ids: list[str]) -> list[str]:
 
 def not_found(tempo: Tempo, query: str) -> list[str]:
     return [] if tempo.search(query) else [query]
-
-
-def query_of(link: str) -> str:
-    """The TraceQL in a link to Grafana's Explore page."""
-    (panes,) = parse_qs(urlsplit(link).query)["panes"]
-    return str(json.loads(panes)["t"]["queries"][0]["query"])
 
 
 def searches_of_alerts() -> Iterator[tuple[str, str]]:

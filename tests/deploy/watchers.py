@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -10,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 
 from examples.demo.stack import Stack
-from taximeter_cli.stack import files, programs
-from taximeter_cli.stack.addresses import Addresses, Place
+from examples.page.tempo import Tempo
+from taximeter_cli.stack.addresses import Place
 from taximeter_cli.supervise import Spec, StartFailed, Supervisor, free_port, http_healthy
 from taximeter_collector.config.components import EXPORTERS
 from taximeter_collector.prometheus import catalogue as c
@@ -110,49 +108,6 @@ def servers() -> list[Server]:
     return [Server(binary, way, number) for number, (binary, way) in enumerate(ways, 1)]
 
 
-@dataclass
-class Tempo:
-    """A real one, configured as `taximeter up` configures it."""
-
-    at: Addresses
-
-    @property
-    def url(self) -> str:
-        return self.at.tempo.url
-
-    def start(self, supervisor: Supervisor, folder: Path) -> None:
-        binary = os.environ.get("TAXIMETER_TEMPO") or shutil.which("tempo")
-        if binary is None:
-            raise StartFailed("no `tempo` on PATH nor in TAXIMETER_TEMPO (a binary of Tempo's releases)")
-        (folder / "tempo.yaml").write_text(files.tempo(self.at, storage=str(folder / "tempo")))
-        program = next(one for one in programs.PROGRAMS if one.name == "tempo")
-        supervisor.start(program.spec(binary, self.at, folder))
-
-    def has(self, trace_id: str) -> bool:
-        """Whether the trace is found by its id, as Grafana asks for it."""
-        return (
-            httpx.get(f"{self.url}/api/v2/traces/{trace_id}", trust_env=False, timeout=30).status_code == 200
-        )
-
-    def search(self, traceql: str) -> list[str]:
-        """The ids that a TraceQL search of the last hour finds. Raises where Tempo does not take it."""
-        answer = httpx.get(
-            f"{self.url}/api/search", params={"q": traceql, "limit": 20}, trust_env=False, timeout=30
-        )
-        if answer.status_code != httpx.codes.OK:
-            raise ValueError(f"{traceql}: {answer.status_code} {answer.text.strip()}")
-        return [trace["traceID"] for trace in answer.json().get("traces") or ()]
-
-
-def addresses(prometheus_port: int) -> Addresses:
-    """Free ports; Tempo's service graph is written to that Prometheus."""
-    place = (Place("127.0.0.1", free_port()) for _ in range(9))
-    made = Addresses(*place)
-    return Addresses(
-        tempo=made.tempo, tempo_otlp=made.tempo_otlp, prometheus=Place("127.0.0.1", prometheus_port)
-    )
-
-
 def collector_config(found: list[Server], tempo: Tempo, base: Path, target: Path) -> None:
     """The demonstration's collector with an exporter for each server that is pushed to, and for Tempo."""
     config = yaml.safe_load(base.read_text())
@@ -160,11 +115,7 @@ def collector_config(found: list[Server], tempo: Tempo, base: Path, target: Path
     for exporter in (server.exporter() for server in found):
         config["exporters"].update(exporter)
         pipelines["metrics"]["exporters"] += exporter
-    config["exporters"]["otlp_grpc/tempo"] = {
-        "endpoint": tempo.at.tempo_otlp.address,
-        "tls": {"insecure": True},
-    }
-    pipelines["traces"]["exporters"].append("otlp_grpc/tempo")
+    tempo.fed_by(config)
     target.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
