@@ -216,6 +216,33 @@ def test_money_begins_at_0_once_and_is_exact_at_once() -> None:
     assert [value for value, _ in parsed_money(made)] == [0.1]
 
 
+def test_a_process_that_began_again_under_its_old_name_begins_at_0_again() -> None:
+    """One failure before and one after are 1 and 1: without the 0 between them, the second is never seen."""
+    made = state()
+
+    def values() -> list[float]:
+        text = render(made, time.time_ns(), open_metrics=True, births=True)
+        return [s.value for f in parse_open(text) if f.name == "taximeter_agent_errors" for s in f.samples]
+
+    first = points(taximeter_agent_errors=1, other=1)
+    made.apply(first, time.time_ns())
+    assert values() == [1]
+    made.apply(again(first), time.time_ns())  # the same process: no restart
+    assert values() == [1]
+    made.apply(points(taximeter_agent_errors=1, other=1), time.time_ns())
+    assert values() == [0, 1]
+    assert values() == [1]
+    made.apply(points(taximeter_agent_errors=0.5), time.time_ns())  # a fall says it by itself
+    assert values() == [0.5]
+
+
+def again(request: Any) -> Any:
+    """The same, a moment later."""
+    for metric in request.resource_metrics[0].scope_metrics[0].metrics:
+        metric.sum.data_points[0].time_unix_nano = time.time_ns()
+    return request
+
+
 def test_money_that_began_before_the_state_does_not_begin_at_0() -> None:
     request = points(cost_usd=100)
     made = state()  # created after the series began

@@ -212,11 +212,11 @@ class State:
         if ahead_ns > self.lead.ns or received_ns - self.lead.received_ns >= _LATELY_NS:
             self.lead = Lead(max(0, ahead_ns), base.get("job", ""), received_ns)
         series = self._get(key)
-        if old is None and self._is_birth(family, key, point.start_time_unix_nano):
+        if self._is_birth(family, key, point) if old is None else self._is_rebirth(family, old, point, delta):
             series.born_ns = received_ns
         series.received_ns = max(series.received_ns, received_ns)
         series.time_ns = max(series.time_ns, time_ns)
-        series.start_ns = point.start_time_unix_nano
+        series.start_ns = max(series.start_ns, point.start_time_unix_nano)
         if grid is not None:
             _exponential(series, point, grid, delta)
         elif family.kind == "histogram":
@@ -231,13 +231,28 @@ class State:
             for exemplar in point.exemplars:
                 _exemplar(series, exemplar)
 
-    def _is_birth(self, family: Family, key: Key, start_ns: int) -> bool:
+    def _is_birth(self, family: Family, key: Key, point: Any) -> bool:
         return (
             self.options.start_at_zero
             and family.kind == "counter"
             and family.name.endswith("_usd_total")
-            and start_ns >= self.created_ns
+            and point.start_time_unix_nano >= self.created_ns
             and key not in self.ended
+        )
+
+    def _is_rebirth(self, family: Family, old: Series, point: Any, delta: bool) -> bool:
+        """Whether a process that began again under the same instance id has counted on past the old value.
+
+        Its reset cannot be seen in the values: one failure before and one after are 1 and 1. Only of the
+        agent's own counters, whose start times are known to be right.
+        """
+        return (
+            self.options.start_at_zero
+            and family.kind == "counter"
+            and not delta
+            and family.name.startswith("taximeter_")
+            and point.start_time_unix_nano > old.start_ns > 0
+            and getattr(point, point.WhichOneof("value") or "as_double") >= old.value
         )
 
     def __iter__(self) -> Iterator[tuple[Family, dict[Labels, Series]]]:
