@@ -46,6 +46,7 @@ def _caches(limits: Limits) -> Row:
                     Query(p.ratio(repeats, lookups), f"{s.legend(c.CACHE)} ceiling"),
                 ),
                 kind="bars",
+                ends=(0, 1),
                 limit=limits.cache_hit_rate,
                 width=8,
             ),

@@ -139,7 +139,7 @@ def _row(title: str, before: tuple[str, Rated], after: tuple[str, Rated], what: 
                 kind="bars",
                 decimals=figure.decimals,
                 width=8,
-                height=5,
+                height=7 if figure is FIGURES[-1] else 5,
             )
         )
     changes = tuple(
@@ -155,9 +155,10 @@ def _row(title: str, before: tuple[str, Rated], after: tuple[str, Rated], what: 
             "percentunit",
             changes,
             kind="bars",
+            ends=(-1, 1),
             limit=Limit(0.0, "no change"),
             width=16,
-            height=10,
+            height=7,
             see=("database", "money", "caches"),
         )
     )

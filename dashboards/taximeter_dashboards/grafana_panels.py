@@ -62,6 +62,9 @@ def _timeseries(panel: Panel) -> AnyPanel:
     if panel.limit is not None:
         style = commons.GraphThresholdsStyleMode.DASHED
         made.thresholds_style(common.GraphThresholdsStyleConfig().mode(style))
+        made.axis_soft_max(1.2 * panel.limit.value)  # the line is seen although all is far from it
+    elif panel.unit == "percentunit":
+        made.axis_soft_max(0.1)
     return made
 
 
@@ -73,13 +76,16 @@ def _stat(panel: Panel) -> AnyPanel:
 
 def _bars(panel: Panel) -> AnyPanel:
     reduce = common.ReduceDataOptions().calcs(["lastNotNull"])
-    return (
+    made = (
         bargauge.Panel()
         .reduce_options(reduce)
         .orientation(commons.VizOrientation.HORIZONTAL)
         .display_mode(commons.BarGaugeDisplayMode.BASIC)
+        .text(common.VizTextDisplayOptions().title_size(13).value_size(18))
         .no_value("no data")
+        .min(panel.ends[0])  # else the smallest has no bar
     )
+    return made if panel.ends[1] is None else made.max(panel.ends[1])
 
 
 def _table(panel: Panel) -> AnyPanel:

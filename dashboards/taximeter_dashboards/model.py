@@ -53,6 +53,8 @@ class Panel:
     height: int = 8
     stacked: bool = False
     decimals: int | None = None
+    ends: tuple[float, float | None] = (0.0, None)
+    """Of bars: where they begin and end; None: at the largest value."""
     units_by_column: dict[str, str] = field(default_factory=dict)
     """Of a table: column (a query's legend) to unit."""
     headings: dict[str, str] = field(default_factory=dict)

@@ -187,6 +187,7 @@ def _objectives(limits: Limits) -> Row:
                 "percentunit",
                 left,
                 kind="bars",
+                ends=(0, 1),
                 width=8,
             ),
             Panel(

@@ -41,7 +41,12 @@ def _share(limits: Limits) -> Row:
                 "Share of answers sent in several parts, by route. A route with a model and 0 here makes its "
                 "guests wait for the last word.",
                 "percentunit",
-                (Query(p.ratio(streamed, p.total(s.REQUESTS, c.ROUTE)), s.legend(c.ROUTE)),),
+                (
+                    # The two counters are exported moments apart.
+                    Query(
+                        f"clamp_max({p.ratio(streamed, p.total(s.REQUESTS, c.ROUTE))}, 1)", s.legend(c.ROUTE)
+                    ),
+                ),
                 width=18,
             ),
         ),

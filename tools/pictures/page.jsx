@@ -21,7 +21,8 @@ const path = (id, name, fn) => ({ id, path: id, name, getName: () => name, proce
 standardEditorsRegistry.setInit(() => []);
 standardFieldConfigEditorRegistry.setInit(() => [path('unit', 'Unit'), path('decimals', 'Decimals'), path('thresholds', 'Thresholds')]);
 standardTransformersRegistry.setInit(() =>
-  Object.values(standardTransformers).map((one) => ({ id: one.id, name: one.name, transformation: one })));
+  [standardTransformers.mergeTransformer, standardTransformers.organizeFieldsTransformer].map((one) => (
+    { id: one.id, name: one.name, transformation: () => one })));
 
 function frames(panel) {
   const lasts = panel.series.map((one) => one.values.filter((value) => value !== null).pop() ?? 0);
@@ -30,7 +31,7 @@ function frames(panel) {
     const config = structuredClone(panel.fieldConfig.defaults);
     config.displayName = one.name || panel.title;
     config.color = config.color ?? { mode: panel.type === 'timeseries' ? 'palette-classic' : 'thresholds' };
-    if (panel.type === 'bargauge') Object.assign(config, { min: Math.min(...lasts, 0), max: config.max ?? (top || 1) });
+    if (panel.type === 'bargauge') Object.assign(config, { min: config.min ?? 0, max: config.max ?? (top || 1) });
     const frame = toDataFrame({
       refId: one.refId,
       fields: [
@@ -57,7 +58,7 @@ async function tableFrame(panel) {
       { name: `Value #${one.refId}`, type: FieldType.number, config: {}, values: one.rows.map((row) => row.value) },
     ],
   }));
-  const [merged] = await firstValueFrom(transformDataFrame(panel.transformations, answers));
+  const [merged] = await firstValueFrom(transformDataFrame(panel.transformations, answers, { interpolate: (text) => text }));
   return applyFieldOverrides({
     data: [merged], theme, timeZone: 'utc', fieldConfig: panel.fieldConfig, replaceVariables: (text) => text,
   })[0];
@@ -69,10 +70,13 @@ function last(field) {
 }
 
 // As Grafana's exemplars are: points at the time and value of the request, each leading to its trace.
-function Exemplars({ config, points, scale }) {
+function Exemplars({ config, points }) {
   const place = useCallback((frame, index) => {
     const plot = window.PLOTS.get(config);
-    return plot && { x: plot.valToPos(frame.points[index].time, 'x'), y: plot.valToPos(Math.min(frame.points[index].value, plot.scales[scale].max), scale) };
+    const scale = plot && Object.keys(plot.scales).find((key) => key !== 'x');
+    if (!scale) return undefined;
+    const { time, value } = frame.points[index];
+    return { x: plot.valToPos(time, 'x'), y: plot.valToPos(Math.min(value, plot.scales[scale].max), scale) };
   }, [config]);
   const mark = useCallback(() => (
     <svg width="9" height="9" style={{ transform: 'translate(-4.5px,-4.5px)', display: 'block' }}>
@@ -114,8 +118,7 @@ function Graph({ panel, made, width, height }) {
       timeRange={window.RANGE} timeZone="utc">
       {(config) => {
         drawMarkers(config);
-        const scale = panel.fieldConfig.defaults.unit || '__fixed';
-        return panel.exemplars.length ? <Exemplars config={config} points={panel.exemplars} scale={scale} /> : null;
+        return panel.exemplars.length ? <Exemplars config={config} points={panel.exemplars} /> : null;
       }}
     </TimeSeries>
   );
@@ -140,7 +143,7 @@ function Content({ panel, width, height }) {
     return (
       <div key={index} style={{ marginBottom: 4 }}>
         <BarGauge theme={theme} value={{ ...last(field), title: field.config.displayName }} width={width} height={each}
-          field={field.config} display={field.display} orientation="horizontal" displayMode="basic" itemSpacing={4} />
+          text={panel.options.text} field={field.config} display={field.display} orientation="horizontal" displayMode="basic" itemSpacing={4} />
       </div>
     );
   });
@@ -183,6 +186,9 @@ function Head() {
   );
 }
 
+const told = (error) => { document.body.append(String(error?.stack ?? error)); };
+window.addEventListener('error', (event) => told(event.error));
+window.addEventListener('unhandledrejection', (event) => told(event.reason));
 window.PLOTS = new WeakMap();
 window.MARKED = new WeakSet();
 window.RANGE = { from: dateTime(from), to: dateTime(to), raw: { from: dateTime(from), to: dateTime(to) } };

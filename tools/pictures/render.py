@@ -164,14 +164,11 @@ def _answer(url: str, target: Any, end: float) -> dict[str, Any]:
 
 
 def _exemplars(url: str, expression: str, start: float, end: float) -> list[dict[str, float]]:
-    """Time and value of an expression's exemplars: the largest of each three seconds."""
+    """Time and value of an expression's exemplars: one in three seconds."""
     series = _get(url, "query_exemplars", query=filled(expression, WINDOWS), start=start, end=end)
     points = [(float(one["timestamp"]), float(one["value"])) for each in series for one in each["exemplars"]]
-    largest: dict[int, tuple[float, float]] = {}
-    for point in points:
-        second = int(point[0] / 3)
-        largest[second] = max(largest.get(second, point), point, key=lambda one: one[1])
-    return [{"time": moment * 1000, "value": value} for moment, value in sorted(largest.values())]
+    last = {int(moment / 3): (moment, value) for moment, value in sorted(points)}
+    return [{"time": moment * 1000, "value": value} for moment, value in last.values()]
 
 
 def _series(url: str, target: Any, start: float, end: float) -> list[dict[str, Any]]:
@@ -196,7 +193,7 @@ def draw(script: str, data: dict[str, Any], path: Path) -> None:
     """One dashboard's page, photographed."""
     page = MODULES / f"{path.stem}.html"
     style = "body{margin:0;background:#111217;color:#ccccdc;font:14px Inter,Helvetica,Arial,sans-serif}"
-    style += "button{color:inherit}"
+    style += "button{color:inherit}.sr-only{position:absolute;overflow:hidden;width:1px;height:1px}"
     safe = script.replace("</script", "<\\/script")
     style += (MODULES / "page.css").read_text()
     page.write_text(
