@@ -158,9 +158,9 @@ def traces(found: list[Server], tempo: Tempo, links: dict[str, str]) -> None:
         lambda: [f"{name}: {one}" for name, query in searches for one in not_found(tempo, query)]
     )
     verdict("TraceQL searches of alerts that find traces in Tempo", left, len(searches))
-    for server, link in links.items():
+    for name, link in links.items():
         left = until_none(partial(not_found, tempo, query_of(link)))
-        verdict(f"{server}: the page's own link, decoded, finds traces", left, 1)
+        verdict(f"{name}: the page's own link, decoded, finds traces", left, 1)
 
 
 def not_in(tempo: Tempo, trace_ids: list[str]) -> list[str]:
