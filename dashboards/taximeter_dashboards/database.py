@@ -141,6 +141,7 @@ def _statements() -> Row:
                 headings={c.DB_SUMMARY: "statement"},
                 sort_by="of all time",
                 width=24,
+                height=11,
             ),
         ),
     )

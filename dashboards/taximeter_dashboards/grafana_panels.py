@@ -98,6 +98,8 @@ def _table(panel: Panel) -> AnyPanel:
             "organize", options={"excludeByName": {"Time": True}, "renameByName": names}
         )
     )
+    for heading in panel.headings.values():
+        made.override_by_name(heading, [models.DynamicConfigValue("custom.width", 360)])
     for column, unit in panel.units_by_column.items():
         made.override_by_name(column, [models.DynamicConfigValue("unit", unit)])
     if panel.sort_by:
@@ -137,7 +139,7 @@ def _target(query: Query, letter: str, panel: Panel) -> prometheus.Dataquery:
     target.legend_format(query.legend or "__auto")
     if panel.kind == "table":
         return target.instant().format(PromQueryFormat.TABLE)
-    if "$__range" in query.expr and panel.kind != "timeseries":
+    if panel.kind == "bars" or ("$__range" in query.expr and panel.kind != "timeseries"):
         return target.instant()
     return target.range().exemplar(query.exemplars)
 

@@ -200,9 +200,9 @@ def _objectives(limits: Limits) -> Row:
             ),
             Panel(
                 "Latency against its limit",
-                "Share of its latency limit that each route uses; above 100 % it is over, and no longer "
-                "within "
-                "the budget. Of the default budget; `taximeter dashboards render --budget FILE` takes yours.",
+                "Share of its latency limit that a route uses, the twelve worst; above 100 % it is over, and "
+                "no longer within the budget. Of the default budget; `taximeter dashboards render --budget "
+                "FILE` takes yours.",
                 "percentunit",
                 tuple(_used(limit) for limit in limits.routes),
                 kind="bars",
@@ -238,6 +238,7 @@ def _routes() -> Row:
                 headings={c.ROUTE: "route"},
                 sort_by="P95",
                 width=24,
+                height=11,
                 see=("database", "money"),
             ),
         ),
@@ -273,7 +274,7 @@ def _versions() -> Row:
 
 def _used(limit: RouteLimit) -> Query:
     buckets = p.rate(c.REQUESTS.bucket, *limit.matchers)
-    used = f"{p.quantile(limit.q, buckets, c.ROUTE)} / {limit.seconds:g}"
+    used = f"sort_desc(topk(12, {p.quantile(limit.q, buckets, c.ROUTE)} / {limit.seconds:g} >= 0))"
     return Query(used, f"{s.legend(c.ROUTE)} (P{limit.q * 100:g} of {limit.seconds:g} s)")
 
 

@@ -5,11 +5,12 @@ import { useCallback } from 'react';
 import { createRoot } from 'react-dom/client';
 import { firstValueFrom } from 'rxjs';
 import {
-  applyFieldOverrides, createTheme, dateTime, FieldType, getDisplayProcessor, standardEditorsRegistry,
-  standardFieldConfigEditorRegistry, standardTransformers, standardTransformersRegistry, ThemeContext,
-  toDataFrame, transformDataFrame,
+  applyFieldOverrides, cacheFieldDisplayNames, createTheme, dateTime, FieldType, getDisplayProcessor,
+  getMinMaxAndDelta, standardEditorsRegistry, standardFieldConfigEditorRegistry, standardTransformers,
+  standardTransformersRegistry, ThemeContext, toDataFrame, transformDataFrame,
 } from '@grafana/data';
-import { BarGauge, BigValue, EventsCanvas, PanelChrome, Table, TimeSeries } from '@grafana/ui';
+import { BarGauge, BigValue, EventsCanvas, PanelChrome, TimeSeries } from '@grafana/ui';
+import { TableNG } from '@grafana/ui/unstable';
 import 'uplot/dist/uPlot.min.css';
 
 const theme = createTheme({ colors: { mode: 'dark' } });
@@ -39,7 +40,7 @@ function frames(panel) {
         { name: one.name || 'Value', type: FieldType.number, values: one.values, config },
       ],
     });
-    frame.fields[1].state = { seriesIndex: index };
+    frame.fields[1].state = { seriesIndex: index, range: getMinMaxAndDelta(frame.fields[1]) };
     return frame;
   });
   for (const frame of made) {
@@ -59,9 +60,11 @@ async function tableFrame(panel) {
     ],
   }));
   const [merged] = await firstValueFrom(transformDataFrame(panel.transformations, answers, { interpolate: (text) => text }));
-  return applyFieldOverrides({
+  const made = applyFieldOverrides({
     data: [merged], theme, timeZone: 'utc', fieldConfig: panel.fieldConfig, replaceVariables: (text) => text,
-  })[0];
+  });
+  cacheFieldDisplayNames(made);
+  return made[0];
 }
 
 function last(field) {
@@ -126,7 +129,8 @@ function Graph({ panel, made, width, height }) {
 
 function Content({ panel, width, height }) {
   if (panel.type === 'table') {
-    return panel.frame ? <Table data={panel.frame} width={width} height={height} showTypeIcons={false} cellHeight="sm" timeRange={window.RANGE} /> : <Empty />;
+    return panel.frame ? <TableNG data={panel.frame} width={width} height={height} cellHeight="sm" structureRev={1}
+      sortBy={panel.options.sortBy} timeRange={window.RANGE} /> : <Empty />;
   }
   const made = frames(panel);
   if (!made.length) return <Empty />;
@@ -160,7 +164,7 @@ function Panel({ panel }) {
   const style = { position: 'absolute', ...box };
   if (panel.type === 'row') return <div style={{ ...style, color: '#ccccdc', fontWeight: 500 }}>{panel.title}</div>;
   const links = (panel.links ?? []).map((one) => (
-    <span key={one.title} style={{ color: link, fontSize: 12, paddingRight: 8 }}>{one.title.replace('Taximeter / ', '')} ↗</span>
+    <span key={one.title} style={{ color: link, fontSize: 12, paddingRight: 8 }}>{w < 6 ? '' : one.title.replace('Taximeter / ', '')} ↗</span>
   ));
   return (
     <div style={style}>

@@ -174,7 +174,12 @@ def _exemplars(url: str, expression: str, start: float, end: float) -> list[dict
 def _series(url: str, target: Any, start: float, end: float) -> list[dict[str, Any]]:
     found = []
     expression = filled(target["expr"], WINDOWS)
-    for one in _get(url, "query_range", query=expression, start=start, end=end, step=2):
+    if target.get("instant"):
+        answer = _get(url, "query", query=expression, time=end)
+        answers = [{**one, "values": [one["value"]]} for one in answer]
+    else:
+        answers = _get(url, "query_range", query=expression, start=start, end=end, step=2)
+    for one in answers:
         name = target["legendFormat"]
         for label, value in one["metric"].items():
             name = name.replace(f"{{{{{label}}}}}", value)
