@@ -132,7 +132,8 @@ def _statements() -> Row:
                     ),
                     Query(p.total(each["calls/s"], c.DB_SUMMARY), "calls/s"),
                     Query(
-                        f"{p.total(each['busy'], c.DB_SUMMARY)} / scalar({p.total(each['busy'])})",
+                        f"{p.total(each['busy'], c.DB_SUMMARY)} "
+                        f"/ on () group_left () ({p.total(each['busy'])} > 0)",
                         "of all time",
                     ),
                 ),

@@ -119,7 +119,7 @@ def lint_expression(expression: str) -> None:
     for found in re.finditer(r"(\w+\()?(\w+_(?:total|bucket|sum|count))\{", expression):
         assert found[1] in {"rate(", "increase(", "max_over_time("}, f"{found[2]} is a counter: rate it"
     # What divides is above 0, or is a number, or a setting that is never 0.
-    for found in re.finditer(r"/ (?:on \(\w+\) )?(\S.*)", expression):
+    for found in re.finditer(r"/ (?:on \(\w*\) )?(?:group_left \(\) )?(\S.*)", expression):
         divisor = found[1]
         guarded = divisor.startswith("(") and "> 0)" in divisor
         constant = re.match(r"[\d.]+", divisor)
@@ -149,7 +149,7 @@ EXPOSED = LABELS = strings() | {"le", "exporter", "data_type", "reason", "mode"}
 OTHERS = {name for name in EXPOSED if name.startswith(("pg_", "tempo_", "pgbouncer_", "node_"))}
 _KEYWORDS = {"sum", "by", "rate", "increase", "histogram_quantile", "or", "and", "on", "unless", "count",
              "max", "vector", "group_left", "last_over_time", "max_over_time", "offset", "topk",
-             "avg"}  # fmt: skip
+             "avg", "clamp_max", "sort_desc"}  # fmt: skip
 
 
 def metrics(expression: str) -> set[str]:
