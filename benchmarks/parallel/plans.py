@@ -94,6 +94,9 @@ def routes(seed: int = SEED) -> list[Route]:
     found = [Route(number, True, _chain(way, draw)) for number, way in enumerate(ways)]
     for number, shape in enumerate(shapes, 15):
         tables = draw.sample(range(TABLES), len(shape))
+        for at, needs in enumerate(shape):
+            if needs and needs in shape[:at]:  # both ask for what one reference names: of one table
+                tables[at] = tables[shape.index(needs)]
         steps = (
             Step("embed", table) if needs is None else Step("read", table, needs, "value" if needs else None)
             for table, needs in zip(tables, shape, strict=True)
