@@ -58,6 +58,9 @@ def main() -> int:
     parser.add_argument("--large", type=int, default=LARGE, help="spans (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="reports of each store (default: %(default)s)")
     parser.add_argument(
+        "--phoenix-spans", type=int, default=phoenix_peer.SPANS, help="for Phoenix (default: %(default)s)"
+    )
+    parser.add_argument(
         "--steps", default=",".join(STEPS), help="some of them, with --folder (default: %(default)s)"
     )
     args = parser.parse_args()
@@ -120,7 +123,7 @@ def _run(folder: Path, args: argparse.Namespace) -> int:
     if "sqlite" in args.steps:
         _sqlite(small, spans, folder, args.runs)
     if "phoenix" in args.steps:
-        phoenix_peer.run(small, folder / "phoenix", say, report_cost)
+        phoenix_peer.run(small, folder / "phoenix", say, report_cost, args.phoenix_spans)
     return int(missed)
 
 

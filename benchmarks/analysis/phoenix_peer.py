@@ -25,7 +25,7 @@ from benchmarks.analysis.otlp import requests_of
 from taximeter_analysis.loadtest.run import free_port
 from taximeter_analysis.readers.spans import write_store
 
-SPANS = 50_000
+SPANS = 20_000  # it takes a few hundred a second
 _PATIENCE_S = 900.0
 
 
@@ -34,7 +34,13 @@ class _Cost(Protocol):
     def seconds(self) -> float: ...
 
 
-def run(store: Path, folder: Path, say: Callable[[str], None], report_cost: Callable[[Path], _Cost]) -> None:
+def run(
+    store: Path,
+    folder: Path,
+    say: Callable[[str], None],
+    report_cost: Callable[[Path], _Cost],
+    spans: int = SPANS,
+) -> None:
     """Start it, fill it, ask it, stop it; then `taximeter report` over the same spans."""
     program = os.environ.get("TAXIMETER_PHOENIX") or shutil.which("phoenix")
     if not program:
@@ -54,12 +60,12 @@ def run(store: Path, folder: Path, say: Callable[[str], None], report_cost: Call
             [program, "serve"], env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        sent, asked = _measure(store, folder, f"http://127.0.0.1:{port}", say)
+        sent, asked = _measure(store, folder, f"http://127.0.0.1:{port}", say, spans)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     same = folder / "same"
-    write_store(same, (body for _, body in requests_of(store, SPANS)), lambda number: None)
+    write_store(same, (body for _, body in requests_of(store, spans)), lambda number: None)
     ours = statistics.median(report_cost(same).seconds for _ in range(3))
     size = sum(path.stat().st_size for path in same.rglob("*.parquet"))
     say(
@@ -68,11 +74,13 @@ def run(store: Path, folder: Path, say: Callable[[str], None], report_cost: Call
     )
 
 
-def _measure(store: Path, folder: Path, url: str, say: Callable[[str], None]) -> tuple[int, float]:
+def _measure(
+    store: Path, folder: Path, url: str, say: Callable[[str], None], spans: int
+) -> tuple[int, float]:
     with httpx.Client(base_url=url, timeout=300, trust_env=False) as client:
         _until(lambda: client.get("/healthz").is_success, "Phoenix to answer")
         begin, sent = time.monotonic(), 0
-        for count, body in requests_of(store, SPANS):
+        for count, body in requests_of(store, spans):
             headers = {"content-type": "application/x-protobuf"}
             while client.post("/v1/traces", content=body, headers=headers).status_code in (429, 503):
                 time.sleep(0.5)
