@@ -88,7 +88,8 @@ def _measure(
         _until(lambda: _stored(client) >= sent, f"Phoenix to store {sent:,} spans")
         filled = time.monotonic() - begin
         begin = time.monotonic()
-        _ask(client, _QUESTIONS)
+        for question in _QUESTIONS:
+            _ask(client, question)
         asked = time.monotonic() - begin
     size = sum(path.stat().st_size for path in folder.glob("phoenix.db*"))
     say(
@@ -131,7 +132,11 @@ def _of_route(number: int, name: str) -> str:
     )
 
 
+_AT_ONCE = 12  # routes: it takes 50 aliases in a question
 _QUESTIONS = (
-    "recordCount traceCount tokenCountTotal costSummary { total { cost } } "
-    + " ".join(_of_route(number, f"{route[0]} {route[1]}") for number, route in enumerate(ROUTES))
-)  # fmt: skip
+    "recordCount traceCount tokenCountTotal costSummary { total { cost } }",
+    *(
+        " ".join(_of_route(number, f"{route[0]} {route[1]}") for number, route in part)
+        for part in (tuple(enumerate(ROUTES))[:_AT_ONCE], tuple(enumerate(ROUTES))[_AT_ONCE:])
+    ),
+)
