@@ -22,9 +22,9 @@
 #   make prove-readers    one run asked of the store, a real Tempo, Prometheus and the official collector's files
 #   make bench-analysis   report over 5 and 100 million spans, beside SQLite and Phoenix (10 GB of disk)
 #   make prove-loadtest   100 and 1,000 concurrent guests sent to the example, in interleaved blocks
-#   make prove-account    10,000 requests, 200 at once, in every shape: each account against a tally
-#   make prove-workers    the books of four workers (uvicorn, gunicorn, --preload) while the provider comes and goes
-#   make prove-versions   money, accounts and services on each Python and set of OpenTelemetry that is said to work
+#   make prove-account    10,000 requests, 200 at once, in every shape, against a tally; every rate of sampling
+#   make prove-workers    the books of four workers (uvicorn, gunicorn, --preload, Celery) while the provider comes and goes
+#   make prove-versions   the agent's tests on each Python and set of OpenTelemetry that is said to work
 #   make bench-agent      what watching costs a request: plain, stock, OpenLIT, ddtrace, Logfire and ours
 #   make bench-collector    what a span costs: ours and the official collector, one pinned core (TAXIMETER_OTELCOL)
 #   make prove-durable      nothing lost, nothing twice: kills, outages, full disk, damage; the official one beside it
@@ -32,7 +32,7 @@
 #   make prove-day          a day of traffic in eight minutes, the collector's clock as fast (needs faketime)
 #   make prove-fleet        through an official collector: the same series and figures as directly (TAXIMETER_OTELCOL)
 #   make prove-hostile      a million mutated requests, bombs, slow senders and floods
-#   make prove-harmless   every function of the agent made to raise; 100,000 requests with a dead collector
+#   make prove-harmless   every function of the agent made to raise; 100,000 requests with a dead collector; p99 with bad ones
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
@@ -119,12 +119,14 @@ prove-loadtest: .venv/dev.stamp
 prove-account: .venv/dev.stamp
 	@mkdir -p docs/results
 	SOAK_REQUESTS=10000 SOAK_CONCURRENT=200 $(BIN)/python -m pytest -q -s tests/agent/test_account_soak.py
+	PROVE_SAMPLING=1 $(BIN)/python -m pytest -q -s tests/agent/test_sampling.py
 
 prove-versions: .venv/dev.stamp
 	@$(BIN)/python -m tools.prove_versions $(VERSIONS_ARGS)
 
 prove-workers: .venv/dev.stamp
 	$(BIN)/python -m tests.e2e.prove_workers
+	PROVE_WORKERS=1 $(BIN)/python -m pytest -q tests/agent/test_celery.py
 
 prove-prices: .venv/dev.stamp
 	@$(BIN)/python -m tools.prove_prices
@@ -159,6 +161,7 @@ prove-hostile: .venv/dev.stamp
 prove-harmless: .venv/dev.stamp
 	PROVE_HARMLESS=1 $(BIN)/python -m pytest -q -s tests/agent/test_harmless.py tests/agent/test_bad_collectors.py
 	$(BIN)/python -m tests.agent.prove_harmless
+	$(BIN)/python -m tests.agent.prove_latency
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .

@@ -244,6 +244,8 @@ class LightExchange(Exchange):
             if not isinstance(error, Exception):
                 return
             self.error = self.error or redact.type_name(error)
+            if self.status is None:
+                self.status = 500  # what whoever is further out (Starlette alone, the server) will answer
             span = self.span
             if (
                 isinstance(span, Span)

@@ -80,7 +80,7 @@ LIBRARIES: Final = (
     _contrib("requests", "requests", "requests", "http", _TRIES),
     _contrib("aiohttp-client", "aiohttp", "aiohttp", "http", _TRIES),
     _contrib("urllib3", "urllib3", "urllib3", "http", ""),
-    _contrib("celery", "celery", "celery", "jobs", ""),
+    _contrib("celery", "celery", "celery", "jobs", "an account a task, the last export of each child"),
     _contrib("botocore", "botocore", "botocore", "http", "its own model spans kept silent"),
     _contrib("aiobotocore", "aiobotocore", "aiobotocore", "http", "")._replace(
         instrumentor="opentelemetry-instrumentation-botocore",
@@ -90,7 +90,7 @@ LIBRARIES: Final = (
         instrumentor="opentelemetry-instrumentation-google-genai",
         instruments="opentelemetry.instrumentation.google_genai",
     ),
-    _genai("langchain", "langchain", "langchain_core"),
+    _genai("langchain", "langchain-core", "langchain_core"),
     _genai("bedrock", "boto3", "botocore"),
 )
 BY_NAME: Final = {library.name: library for library in LIBRARIES}

@@ -70,6 +70,7 @@ class _Later:
 
 
 caches, djangoasgi, drivers, httpcalls = map(_Later, ("caches", "djangoasgi", "drivers", "httpcalls"))
+celerytasks, litellmcalls = map(_Later, ("celerytasks", "litellmcalls"))
 modelevidence, pool, wsgi = map(_Later, ("modelevidence", "pool", "wsgi"))
 
 #: What the instrumentors of ``coverage.LIBRARIES`` are given, by entry point.
@@ -77,8 +78,6 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "fastapi": {"exclude_spans": ["send", "receive"]},
     "flask": {"request_hook": wsgi.flask_hook},
     "django": {"request_hook": djangoasgi.hook},
-    "requests": {"request_hook": tries.count_attempt},
-    "aiohttp-client": {"request_hook": tries.count_attempt},
 }
 
 _started = False
@@ -108,8 +107,13 @@ class TaximeterDistro(BaseDistro):  # type: ignore[misc]
             )
             return
         arguments = _ARGUMENTS.get(name, {}) | kwargs
+        loaded = False
 
         def load() -> None:
+            nonlocal loaded
+            if loaded:
+                return
+            loaded = True
             try:
                 if (prepare := _PREPARE.get(name)) is not None:
                     prepare()
@@ -118,12 +122,26 @@ class TaximeterDistro(BaseDistro):  # type: ignore[misc]
                 guard.caught(f"distro.{name}", error)
 
         def imported(found: Any) -> None:
+            if _half_imported(library.instruments):
+                return  # by the service, and it imports the library: once it is whole
             if name == "django":
                 _after_setup(found, load)  # the instrumentor reads the settings, which come later
             else:
                 _one_by_one(load)
 
+        def whole(_: Any) -> None:
+            if library.module in sys.modules:
+                _one_by_one(load)
+
         wrapt.register_post_import_hook(imported, library.module)
+        if name != "django":
+            wrapt.register_post_import_hook(whole, library.instruments)
+
+
+def _half_imported(module: str) -> bool:
+    """Whether ``module`` is being imported at this moment."""
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
 
 
 def _after_setup(django: Any, load: Callable[[], None]) -> None:
@@ -248,6 +266,7 @@ _PREPARE: Final[dict[str, Callable[[], object]]] = {
     "psycopg2": drivers.install_psycopg2,
     "asyncpg": drivers.install_asyncpg,
     "sqlalchemy": drivers.install_sqlalchemy,
+    "celery": celerytasks.install,
     "botocore": modelcalls.silence_botocore,
     "google-genai": lambda: modelcalls.install(prices(), "google-genai"),
     "langchain": lambda: modelcalls.install(prices()),
@@ -261,7 +280,10 @@ _OWN: Final[dict[str, Callable[[], object]]] = {
     "uvicorn.server": shutdown.install_uvicorn,
     "httpx": lambda: tries.install_httpx("httpx"),
     "httpx2": lambda: tries.install_httpx("httpx2"),
+    "requests": tries.install_requests,
+    "aiohttp": tries.install_aiohttp,
     "sqlalchemy": drivers.quiet_sqlalchemy,
+    "litellm": lambda: litellmcalls.install(prices()),
     "redis": caches.install_redis,
     "cachetools": caches.install_cachetools,
     "aiocache": caches.install_aiocache,

@@ -24,19 +24,23 @@ _ANTHROPIC: Final = "opentelemetry.instrumentation.genai.anthropic.patch"
 
 def install_openai() -> None:
     """Take evidence of chat completions, responses and embeddings."""
-    _after(_OPENAI, "create_chat_invocation", lambda made, args: _prompt(made, prompt.openai(args[1])))
-    _after(_OPENAI, "_create_embedding_invocation", lambda made, args: _inputs(made, args[1].get("input")))
-    _after(_OPENAI, "_safe_set_embeddings_response_properties", lambda _, args: _vectors(args[0], args[1]))
+    _after(_OPENAI, "create_chat_invocation", lambda made, args: take_prompt(made, prompt.openai(args[1])))
+    _after(
+        _OPENAI, "_create_embedding_invocation", lambda made, args: take_inputs(made, args[1].get("input"))
+    )
+    _after(
+        _OPENAI, "_safe_set_embeddings_response_properties", lambda _, args: take_vectors(args[0], args[1])
+    )
     _after(
         _RESPONSES,
         "apply_request_attributes",
-        lambda _, args: _prompt(args[0], prompt.openai(_params(args[1]))),
+        lambda _, args: take_prompt(args[0], prompt.openai(_params(args[1]))),
     )
 
 
 def install_anthropic() -> None:
     """Take evidence of messages."""
-    _after(_ANTHROPIC, "_create_invocation", lambda made, args: _prompt(made, prompt.anthropic(args[3])))
+    _after(_ANTHROPIC, "_create_invocation", lambda made, args: take_prompt(made, prompt.anthropic(args[3])))
 
 
 def _after(module: str, name: str, hook: Callable[[Any, tuple[Any, ...]], None]) -> None:
@@ -67,12 +71,14 @@ def _recorded(invocation: Any) -> ModelCall | None:
     return call if isinstance(call, ModelCall) and invocation.span.is_recording() else None
 
 
-def _prompt(invocation: Any, parts: Any) -> None:
+def take_prompt(invocation: Any, parts: Any) -> None:
+    """Of a chat: its prompt's parts."""
     if (call := _recorded(invocation)) is not None:
         call.evidence = {**evidence.of_prompt(parts), **evidence.of_code()}
 
 
-def _inputs(invocation: Any, given: Any) -> None:
+def take_inputs(invocation: Any, given: Any) -> None:
+    """Of an embedding call: what is to be embedded."""
     call = getattr(invocation, "_taximeter_call", None)
     if isinstance(call, ModelCall):
         call.inputs = evidence.inputs(given)
@@ -80,7 +86,8 @@ def _inputs(invocation: Any, given: Any) -> None:
             call.evidence = {**evidence.of_inputs(call.inputs), **evidence.of_code()}
 
 
-def _vectors(invocation: Any, result: Any) -> None:
+def take_vectors(invocation: Any, result: Any) -> None:
+    """Of an embedding call: the vectors it returned."""
     if (call := _recorded(invocation)) is not None:
         data = getattr(result, "data", None) or ()
         call.evidence |= evidence.of_vectors([each.embedding for each in data])

@@ -47,6 +47,8 @@ def install() -> None:
     build, call = cls.__init__, cls.__call__
 
     def init(self: Any, app: Any, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("exclude_spans") is None:  # a span for each message says nothing
+            kwargs["exclude_spans"] = ["send", "receive"]
         build(self, app, *args, **kwargs)
         self._taximeter_light = None
         try:

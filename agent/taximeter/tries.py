@@ -6,8 +6,8 @@ connection comes within the time (an overloaded event loop is enough), nothing h
 anybody. A call of which no try got through is counted neither as tries nor as a call: its span says
 what failed. A try that was cut off later, or cancelled, counts: whether it arrived nobody knows here.
 
-httpx is wrapped around its transports. Of requests and aiohttp the official instrumentors tell when
-a try begins; there one without connection counts.
+httpx is wrapped around its transports, requests around its adapter, aiohttp where a session sends a request;
+so tries count where the official instrumentors are switched off, too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from urllib.parse import urlsplit
 
 import wrapt
 from opentelemetry.context import create_key, get_value
-from opentelemetry.trace import Span
 
 from taximeter import account as accounts
 from taximeter import guard
 
 #: In a context: the model call that it belongs to.
 CALL: Final = create_key("taximeter.model_call")
+#: The request (whatever has a ``url``) among the arguments of a call.
+_Find = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+#: Whether an error means that there was no connection.
+_Failed = Callable[[BaseException], bool]
 _NO_CONNECTION: Final = ("ConnectError", "ConnectTimeout", "PoolTimeout")
 
 
@@ -51,75 +54,117 @@ def install_httpx(module: str) -> None:
     library = sys.modules[module]
     unconnected = tuple(getattr(library, name) for name in _NO_CONNECTION)
 
-    def handle(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = _of(args, kwargs)
+    def failed(error: BaseException) -> bool:
+        return isinstance(error, unconnected)
+
+    wrapt.wrap_function_wrapper(library, "HTTPTransport.handle_request", _counting(failed))
+    wrapt.wrap_function_wrapper(
+        library, "AsyncHTTPTransport.handle_async_request", _counting_async(_request, failed)
+    )
+
+
+def install_requests() -> None:
+    """Count the tries that go through requests."""
+    import requests.adapters  # noqa: PLC0415  (only where it is)
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError  # noqa: PLC0415
+
+    def failed(error: BaseException) -> bool:
+        # requests says "ConnectionError" of both: no connection, and one that broke.
+        cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
+        return isinstance(getattr(cause, "reason", None), ConnectTimeoutError | NewConnectionError)
+
+    wrapt.wrap_function_wrapper(requests.adapters, "HTTPAdapter.send", _counting(failed))
+
+
+def install_aiohttp() -> None:
+    """Count the tries that go through aiohttp's client."""
+    import aiohttp  # noqa: PLC0415
+
+    unconnected = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+    def request(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        address = args[1] if len(args) > 1 else kwargs.get("str_or_url")
+        return _Address(str(address))
+
+    def failed(error: BaseException) -> bool:
+        return isinstance(error, unconnected)
+
+    wrapt.wrap_function_wrapper(aiohttp, "ClientSession._request", _counting_async(request, failed))
+
+
+class _Address:
+    __slots__ = ("url",)
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+def _request(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[0] if args else kwargs.get("request")
+
+
+def _counting(failed: _Failed) -> Callable[..., Any]:
+    """Wraps what sends one request."""
+
+    def send(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = _of(_request, args, kwargs)
         if call is None:
             return wrapped(*args, **kwargs)
         try:
             response = wrapped(*args, **kwargs)
         except BaseException as error:
-            _ended(call, isinstance(error, unconnected))
+            _ended(call, failed, error)
             raise
         _ended(call)
         return response
 
-    async def handle_async(
+    return send
+
+
+def _counting_async(request: _Find, failed: _Failed) -> Callable[..., Any]:
+    """The same for a coroutine."""
+
+    async def send(
         wrapped: Callable[..., Awaitable[Any]], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        call = _of(args, kwargs)
+        call = _of(request, args, kwargs)
         if call is None:
             return await wrapped(*args, **kwargs)
         try:
             response = await wrapped(*args, **kwargs)
         except BaseException as error:
-            _ended(call, isinstance(error, unconnected))
+            _ended(call, failed, error)
             raise
         _ended(call)
         return response
 
-    wrapt.wrap_function_wrapper(library, "HTTPTransport.handle_request", handle)
-    wrapt.wrap_function_wrapper(library, "AsyncHTTPTransport.handle_async_request", handle_async)
+    return send
 
 
-def count_attempt(_: Span, request: Any) -> None:
-    """Request hook of the instrumentors of requests and aiohttp: a try begins."""
+def _of(request: _Find, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tried | None:
+    """The call that is tried here, if any."""
     try:
-        call = _running(request)
-        if call is not None:
-            _ended(call)
-    except Exception as error:
-        guard.caught("tries.hook", error)
-
-
-def _of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tried | None:
-    try:
-        return _running(args[0] if args else kwargs.get("request"))
+        call = get_value(CALL)
+        if isinstance(call, Tried) and (call.host is None or _host(request(args, kwargs)) == call.host):
+            return call
     except Exception as error:
         guard.caught("tries.find", error)
-        return None
-
-
-def _running(request: Any) -> Tried | None:
-    """The call that ``request`` is a try of."""
-    call = get_value(CALL)
-    if isinstance(call, Tried) and (call.host is None or _host(request) == call.host):
-        return call
     return None
 
 
-def _ended(call: Tried, unconnected: bool = False) -> None:
+def _ended(call: Tried, failed: _Failed | None = None, error: BaseException | None = None) -> None:
     try:
-        if unconnected:
+        if failed is not None and error is not None and failed(error):
             call.unconnected += 1
         else:
             call.attempts += 1
             call.account.attempt()
-    except Exception as error:
-        guard.caught("tries.count", error)
+    except Exception as wrong:
+        guard.caught("tries.count", wrong)
 
 
 def _host(request: Any) -> str | None:
-    if isinstance(request.url, str):  # requests
+    if isinstance(request.url, str):  # requests, aiohttp
         return urlsplit(request.url).hostname
-    host = getattr(request.url, "host", None)  # httpx, aiohttp
+    host = getattr(request.url, "host", None)  # httpx
     return host if isinstance(host, str) else None

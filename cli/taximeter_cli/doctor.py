@@ -24,7 +24,7 @@ from taximeter.hashing import Hasher
 OK, NOTE, WARNING, ERROR = "ok", "note", "warning", "error"
 _MARKS = {OK: "ok  ", NOTE: "-   ", WARNING: "WARN", ERROR: "FAIL"}
 #: Model libraries that no official instrumentor serves.
-_UNSERVED = {"litellm": "litellm", "cohere": "cohere", "mistralai": "mistralai", "groq": "groq"}
+_UNSERVED = ("cohere", "mistralai", "groq")
 _BASE_URLS = {
     "OPENAI_BASE_URL": "openai",
     "AZURE_OPENAI_ENDPOINT": "azure.ai.openai",
@@ -168,14 +168,20 @@ def libraries(environ: Mapping[str, str]) -> Iterator[Finding]:
                 f"{point.value.partition(':')[0]} shares the name {point.name!r}: "
                 + ("used, its spans are priced" if used else f"left out, {known.instrumentor} is used"),
             )
+    if found := _version("litellm"):
+        yield Finding(
+            area,
+            OK,
+            f"litellm {found} (models): Taximeter itself: span, price, tries, account, its cache's hits",
+        )
     for package in _UNSERVED:
         if found := _version(package):
             yield Finding(
                 area,
                 NOTE,
-                f"{package} {found} (models): has no official instrumentor. Its calls through the OpenAI or "
-                "Anthropic SDK are measured; spans of another instrumentor (OpenInference, OpenLLMetry) are "
-                "priced",
+                f"{package} {found} (models): has no official instrumentor. What its own client calls is not "
+                "measured; calls of its provider through the OpenAI SDK or LiteLLM are, and spans of another "
+                "instrumentor (OpenInference, OpenLLMetry) are priced",
             )
     if missing:
         yield Finding(area, NOTE, "to measure all of it", f"pip install {' '.join(missing)}")

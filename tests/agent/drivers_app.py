@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+# A service may import an instrumentor itself, before the library: it imports the library half-way through.
+import opentelemetry.instrumentation.sqlalchemy as _imported_by_the_service  # isort: skip  # noqa: F401
+
 import asyncpg
 import fastapi
 import sqlalchemy

@@ -1,4 +1,4 @@
-"""Flask and Django, and database drivers on a real Postgres: one account, every call once."""
+"""Flask, Django and Starlette, and database drivers on a real Postgres: one account, every call once."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ ROUTES = {
 
 
 ROUTES["django-asgi"] = ROUTES["django"]
+ROUTES["starlette"] = {"work": "/task/{hotel}", "stream": "/stream", "boom": "/boom"}
 
 
 @pytest.fixture(scope="module", params=list(ROUTES))

@@ -1,5 +1,5 @@
 """The same routes in Flask and in Django: ``-m ... flask|django``, served by the standard library, and
-``django-asgi``, by uvicorn."""
+``django-asgi`` and ``starlette`` (without FastAPI), by uvicorn."""
 
 from __future__ import annotations
 
@@ -89,6 +89,24 @@ def django_application(*, asgi: bool = False) -> Any:
     return get_asgi_application() if asgi else get_wsgi_application()
 
 
+def starlette_application() -> Any:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse, StreamingResponse
+    from starlette.routing import Route
+
+    def view(answer: Callable[..., str]) -> Callable[[Request], PlainTextResponse]:
+        return lambda request: PlainTextResponse(answer(**request.path_params))
+
+    return Starlette(
+        routes=[
+            Route("/task/{hotel}", view(work)),
+            Route("/stream", lambda _: StreamingResponse(words())),
+            Route("/boom", view(boom)),
+        ]
+    )
+
+
 urlpatterns: list[Any] = []
 
 
@@ -109,6 +127,11 @@ if __name__ == "__main__":
 
         application = django_application(asgi=True)
         uvicorn.run(application, port=int(os.environ["PORT"]), log_level="warning", lifespan="off")
+        sys.exit()
+    if sys.argv[1] == "starlette":
+        import uvicorn
+
+        uvicorn.run(starlette_application(), port=int(os.environ["PORT"]), log_level="warning")
         sys.exit()
     application = flask_application() if sys.argv[1] == "flask" else django_application()
     with make_server("127.0.0.1", int(os.environ["PORT"]), application, Server, Quiet) as server:
