@@ -25,6 +25,7 @@
 #   make prove-account    10,000 requests, 200 at once, in every shape, against a tally; every rate of sampling
 #   make prove-workers    the books of four workers (uvicorn, gunicorn, --preload, Celery) while the provider comes and goes
 #   make prove-versions   the agent's tests on each Python and set of OpenTelemetry that is said to work
+#   make prove-foreign    two services of someone else's making under the agent, against Postgres's and the provider's counts
 #   make bench-agent      what watching costs a request: plain, stock, OpenLIT, ddtrace, Logfire and ours
 #   make bench-collector    what a span costs: ours and the official collector, one pinned core (TAXIMETER_OTELCOL)
 #   make prove-durable      nothing lost, nothing twice: kills, outages, full disk, damage; the official one beside it
@@ -127,6 +128,11 @@ prove-versions: .venv/dev.stamp
 prove-workers: .venv/dev.stamp
 	$(BIN)/python -m tests.e2e.prove_workers
 	PROVE_WORKERS=1 $(BIN)/python -m pytest -q tests/agent/test_celery.py
+
+.PHONY: prove-foreign
+# TAXIMETER_FOREIGN names a folder with clones of the two, where they cannot be fetched.
+prove-foreign: .venv/dev.stamp
+	@$(BIN)/python -m tools.prove_foreign
 
 prove-prices: .venv/dev.stamp
 	@$(BIN)/python -m tools.prove_prices
