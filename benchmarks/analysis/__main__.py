@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
+import json
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -162,15 +163,22 @@ def report_cost(store: Path) -> Cost:
         SystemExit: the report failed.
     """
     words = [sys.executable, "-m", "taximeter_cli", "report", "--store", str(store), "--format", "json"]
-    begin = time.monotonic()
-    child = os.posix_spawn(
-        sys.executable, words, os.environ,
-        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
-    )  # fmt: skip
-    _, status, usage = os.wait4(child, 0)
-    if status:
-        raise SystemExit(f"{' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}")
-    return Cost(time.monotonic() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    done = subprocess.run([sys.executable, "-c", _MEASURED, *words], stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} ended with {done.returncode}")
+    return Cost(*json.loads(done.stdout))
+
+
+#: Runs a command from a small process: Linux counts the peak of the one that starts it as the command's own.
+_MEASURED = """
+import json, os, sys, time
+begin = time.monotonic()
+null = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=null)
+_, status, usage = os.wait4(child, 0)
+print(json.dumps([time.monotonic() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 
 
 async def _write(store: Path, target: Path, spans: int = 100_000) -> tuple[int, float]:
