@@ -69,7 +69,7 @@ def run(
     ours = statistics.median(report_cost(same).seconds for _ in range(3))
     size = sum(path.stat().st_size for path in same.rglob("*.parquet"))
     say(
-        f"  taximeter report over the same {sent:,} spans, start of Python included: {ours:.2f} s, "
+        f"  the same {sent:,} spans with `taximeter report`, start of Python included: {ours:.2f} s, "
         f"{asked / ours:.1f} times as fast; {size / sent:,.0f} bytes a span, not compacted"
     )
 

@@ -153,7 +153,10 @@ def libraries(environ: Mapping[str, str]) -> Iterator[Finding]:
         elif instrumentor is None:
             missing.append(f"'{library.instrumentor}=={library.version}'")
             yield Finding(area, WARNING, f"{what}: not measured, {library.instrumentor} is not installed")
-        elif conflict := get_dist_dependency_conflicts(instrumentor):
+        elif (conflict := get_dist_dependency_conflicts(instrumentor)) and _absent(conflict):
+            text = f"{_clash(conflict, library, instrumentor)}, which is not installed"
+            yield Finding(area, NOTE, f"{what}: {text}; its calls through a model's SDK are measured there")
+        elif conflict:
             yield Finding(area, ERROR, f"{what}: not measured, {_clash(conflict, library, instrumentor)}")
         else:
             adds = f"; Taximeter adds: {library.adds}" if library.adds else ""
@@ -168,6 +171,13 @@ def libraries(environ: Mapping[str, str]) -> Iterator[Finding]:
                 f"{point.value.partition(':')[0]} shares the name {point.name!r}: "
                 + ("used, its spans are priced" if used else f"left out, {known.instrumentor} is used"),
             )
+    yield from _without_instrumentor(area)
+    if missing:
+        yield Finding(area, NOTE, "to measure all of it", f"pip install {' '.join(missing)}")
+
+
+def _without_instrumentor(area: str) -> Iterator[Finding]:
+    """Model libraries that no official instrumentor serves."""
     if found := _version("litellm"):
         yield Finding(
             area,
@@ -183,8 +193,11 @@ def libraries(environ: Mapping[str, str]) -> Iterator[Finding]:
                 "measured; calls of its provider through the OpenAI SDK or LiteLLM are, and spans of another "
                 "instrumentor (OpenInference, OpenLLMetry) are priced",
             )
-    if missing:
-        yield Finding(area, NOTE, "to measure all of it", f"pip install {' '.join(missing)}")
+
+
+def _absent(conflict: object) -> bool:
+    """Whether what the instrumentor serves is not there at all: langchain-core, but not langchain."""
+    return not getattr(conflict, "found", None) and not getattr(conflict, "found_any", None)
 
 
 def _clash(conflict: object, library: coverage.Library, instrumentor: Distribution) -> str:

@@ -67,6 +67,7 @@ class Provider:
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
+            request_queue_size = 1024  # of a burst, none waits so long that its caller gives up
 
             def handle_error(self, *_: Any) -> None:
                 if not isinstance(sys.exception(), OSError):  # who hangs up is no news
