@@ -59,7 +59,8 @@ def build(
         retry.improve(exporter, endless=True)
         tracers.add_span_processor(export.CountingProcessor(export.GuardedExporter(exporter, redactor)))
     trace.set_tracer_provider(tracers)
-    logs = [logexport.build(log_exporters.values(), resource, redactor)] if log_exporters else []
+    kinds = [_light(kind) for kind in log_exporters.values()]
+    logs = [logexport.build(kinds, resource, redactor)] if kinds else []
     fork.renewing(tracers, meters, *logs)
     return tracers, meters
 

@@ -28,7 +28,12 @@ from taximeter import otlp
 
 #: Settings that only the official transport understands.
 _OFFICIAL: Final = ("CERTIFICATE", "CLIENT_KEY", "CREDENTIAL_PROVIDER")
-_MAX_ANSWER: Final = 1 << 20
+_MAX_ANSWER: Final = 65_536  # bytes of an answer that are read
+#: The official exporters that get another transport only.
+_SIGNALS: Final = {
+    "opentelemetry.exporter.otlp.proto.http.metric_exporter.OTLPMetricExporter": "METRICS",
+    "opentelemetry.exporter.otlp.proto.http._log_exporter.OTLPLogExporter": "LOGS",
+}
 
 
 class SpanExporter(OTLPSpanExporter):
@@ -48,7 +53,7 @@ class SpanExporter(OTLPSpanExporter):
 
 
 def transport(signal: str) -> BaseHTTPTransport | None:
-    """The light transport for ``signal`` ("TRACES", "METRICS"), where the settings allow it."""
+    """The light transport for ``signal`` ("TRACES", "METRICS", "LOGS"), where the settings allow it."""
     for name in _OFFICIAL:
         wanted = (f"OTEL_EXPORTER_OTLP_{name}", f"OTEL_EXPORTER_OTLP_{signal}_{name}")
         if any(os.environ.get(one) for one in wanted):
@@ -142,9 +147,8 @@ def light(kind: Any) -> Any:
     name = f"{kind.__module__}.{kind.__qualname__}"
     if kind is OTLPSpanExporter:
         return lambda: SpanExporter(**_with("TRACES"))
-    if name == "opentelemetry.exporter.otlp.proto.http.metric_exporter.OTLPMetricExporter":
-        return lambda: kind(**_with("METRICS"))
-    return kind
+    signal = _SIGNALS.get(name)
+    return kind if signal is None else lambda: kind(**_with(signal))
 
 
 def _with(signal: str) -> dict[str, Any]:
