@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -16,17 +15,15 @@ from typing import Any
 
 import yaml
 
+from tests.official import find
+
 OURS, OFFICIAL = "Taximeter", "official"
 _TICK = os.sysconf("SC_CLK_TCK")
-_NAMES = ("otelcol-peer", "otelcol-contrib", "otelcol")
 
 
 def official_binary() -> str | None:
-    """The official collector: ``TAXIMETER_OTELCOL``, else one on the PATH."""
-    named = os.environ.get("TAXIMETER_OTELCOL")
-    if named:
-        return named if os.access(named, os.X_OK) else None
-    return next((found for name in _NAMES if (found := shutil.which(name))), None)
+    """The official collector: ``TAXIMETER_OTELCOL``, that of `make official-tools`, or one on the PATH."""
+    return find("otelcol", "otelcol-contrib", variable="TAXIMETER_OTELCOL")
 
 
 @dataclass

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.collector.peers import official_binary
 from taximeter_collector.prometheus.expose import _edge
 from tests.collector import fleet
+from tests.official import official_collector
 
 
-@pytest.mark.skipif(
-    official_binary() is None, reason="no official collector (make official-tools, or TAXIMETER_OTELCOL)"
-)
 def test_by_way_of_an_official_collector_nothing_changes(tmp_path: Path) -> None:
+    official_collector()
     with fleet.fleet(tmp_path) as started:
         for signal, body in fleet.recorded():
             started.send(signal, body)

@@ -38,7 +38,9 @@ COLLECTOR = Path(__file__).with_name("collector.yaml")
 WINDOWS = {"__rate_interval": "15s", "__range": "10m", "ago": "8s", "before": "1.0.0", "after": "2.0.0"}
 #: Rules and limits that a minute's run can reach; expressions are those of every profile and budget.
 PROFILE = replace(PROFILES["demo"], day="1m", history="1m")
-THRESHOLDS = replace(of_budget(parse_budget(BUDGET))[0], min_lookups=50)
+THRESHOLDS = replace(
+    of_budget(parse_budget(BUDGET))[0], min_lookups=50, embedding_factor=1.1, embedding_delta=0.05
+)
 EVERY_ALERT = {alert.name for alert in all_alerts(THRESHOLDS, PROFILE)}
 AWAY = {COLLECTOR_DOWN, TELEMETRY_ABSENT}  # what a collector that is away must bring, while it is
 AFTERWARDS = {AGENT_ERRORS}  # what agents tell once it is back
