@@ -183,9 +183,7 @@ def main() -> int:
     args = parser.parse_args()
     peers = [OURS] if args.ours else [OFFICIAL] if args.official else [OURS, OFFICIAL]
     if OFFICIAL in peers and official_binary() is None:
-        print(
-            "no official collector: set TAXIMETER_OTELCOL to its binary (make official-collector builds it)"
-        )
+        print("no official collector: `make official-tools` builds it, or set TAXIMETER_OTELCOL")
         return 2
     os.sched_setaffinity(0, {1})
     results: dict[tuple[str, str], list[Run]] = {}

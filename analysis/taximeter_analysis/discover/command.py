@@ -21,6 +21,7 @@ from taximeter_analysis.discover.output import as_json, as_markdown, print_disco
 from taximeter_analysis.discover.seen import compare
 from taximeter_analysis.discover.walk import MAX_BYTES
 from taximeter_analysis.store import NoStore, NothingToReport, StoreError, open_store
+from taximeter_analysis.written import write_files
 
 WRITERS = {"json": as_json, "markdown": as_markdown}
 
@@ -89,13 +90,8 @@ def main(args: argparse.Namespace) -> int:
         return _fail(str(error), EXIT_USAGE)
     except StoreError as error:
         return _fail(str(error), EXIT_FAILED)
-    for name, text in WRITERS.items():
-        path: Path | None = getattr(args, name)
-        if path is not None:
-            try:
-                path.write_text(text(found), encoding="utf-8")
-            except OSError as error:
-                return _fail(f"{path}: cannot be written ({error.strerror}); name another file", EXIT_FAILED)
+    if problem := write_files(args, WRITERS, found):
+        return _fail(problem, EXIT_FAILED)
     if args.format in WRITERS:
         sys.stdout.write(WRITERS[args.format](found))
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 import psycopg
 
@@ -13,6 +12,7 @@ from taximeter_analysis.advise.database.output import as_json, as_markdown, prin
 from taximeter_analysis.advise.database.server import ServerFailed
 from taximeter_analysis.command import EXIT_FAILED, EXIT_USAGE, terminal_console
 from taximeter_analysis.store import NoStore, StoreError, open_store
+from taximeter_analysis.written import write_files
 
 WRITERS = {"json": as_json, "markdown": as_markdown}
 
@@ -31,13 +31,8 @@ def main(args: argparse.Namespace) -> int:
         return _fail(str(error), EXIT_FAILED)
     except psycopg.Error as error:
         return _fail(f"the database cannot be asked: {' '.join(str(error).split())}", EXIT_FAILED)
-    for name, text in WRITERS.items():
-        path: Path | None = getattr(args, name)
-        if path is not None:
-            try:
-                path.write_text(text(found), encoding="utf-8")
-            except OSError as error:
-                return _fail(f"{path}: cannot be written ({error.strerror}); name another file", EXIT_FAILED)
+    if problem := write_files(args, WRITERS, found):
+        return _fail(problem, EXIT_FAILED)
     if args.format in WRITERS:
         sys.stdout.write(WRITERS[args.format](found))
     else:
