@@ -22,8 +22,9 @@ router = APIRouter(prefix="/hotels/{hotel}")
 
 CHAT_MODEL = "gpt-4o"  # for everything (weakness 8)
 SIMPLE_MODEL = "gpt-4o-mini"  # with fix.routing, for what the FAQ answers
-SIMPLE_FROM = 0.8  # cosine of the question with the nearest FAQ
+SIMPLE_FROM = 0.65  # cosine of the question with the nearest FAQ
 VIP_MODEL = "claude-sonnet-4-6"
+SIMPLE_VIP_MODEL = "claude-haiku-4-5"
 SUMMARY_MODEL = "claude-haiku-4-5"
 MAX_TOKENS = 400
 
@@ -56,10 +57,10 @@ def _openai_messages(
     return [*messages, {"role": "user", "content": message}]
 
 
-def _model(services: Services, context: Context) -> str:
+def _model(services: Services, context: Context, dear: str = CHAT_MODEL, cheap: str = SIMPLE_MODEL) -> str:
     """The model for a question; ``fix.routing`` sends the simple ones to a cheaper one."""
     simple = bool(context.faq) and context.faq[0]["similarity"] >= SIMPLE_FROM
-    return SIMPLE_MODEL if services.flags["fix.routing"] and simple else CHAT_MODEL
+    return cheap if services.flags["fix.routing"] and simple else dear
 
 
 @router.post("/chat")
@@ -139,7 +140,7 @@ async def _claude(services: Services, hotel: Row, context: Context, message: str
         else:
             messages.append({"role": "user", "content": row["body"]})
     stream = await services.anthropic.messages.create(
-        model=VIP_MODEL,
+        model=_model(services, context, VIP_MODEL, SIMPLE_VIP_MODEL),
         system=system,
         messages=[*messages, {"role": "user", "content": message}],
         max_tokens=MAX_TOKENS,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 FLAGS: Mapping[str, str] = {
     "fix.batch_reservations": "the reservations list joins guests and rooms: 2 statements, not 2 + 2 per row",
     "fix.hotel_cache": "the hotel's row is remembered for two minutes, not read with every request",
-    "fix.route_cache": "hotels, policies, FAQ and rooms are remembered, and renewed behind the guest's back",
+    "fix.route_cache": "hotels, policies, FAQ, rooms, prices are remembered, renewed behind the guest's back",
     "fix.embedding_cache": "500 vectors by normalised question, not 100 by the raw text",
     "fix.parallel": "what does not need another's answer is asked at the same time",
     "fix.indexes": "tells that the indexes stand (`python -m examples.hotel_chat.migrations`)",
@@ -18,7 +18,7 @@ FLAGS: Mapping[str, str] = {
     "fix.prompt_order": "the hotel's name stands behind the house rules: hotels share a cached prefix",
     "fix.short_prompt": "the house rules in half as many words",
     "fix.prompt_trial": "half of the conversations get the shorter house rules; segment tells which",
-    "fix.routing": "a question that the FAQ answers goes to gpt-4o-mini",
+    "fix.routing": "a question that the FAQ answers goes to gpt-4o-mini, a VIP's to Claude Haiku",
     "fix.answer_cache": "a conversation's first question that a guest of the hotel asked before: its answer",
     "fix.quote_cache": "MotoPress's quotes are remembered, and renewed behind the guest's back",
     "fix.faq_vectors": "the FAQ's vectors, made with the FAQ, are known: no call for its questions",

@@ -24,10 +24,10 @@ class Stay(BaseModel):
 
 
 async def _prompt(services: Services, hotel: Row, stay: Stay) -> str:
-    chunks = await services.rows(
-        "SELECT body FROM content_chunks WHERE hotel_id = %s AND source = 'surroundings' ORDER BY id LIMIT 5",
-        hotel["id"],
+    near = (
+        "SELECT body FROM content_chunks WHERE hotel_id = %s AND source = 'surroundings' ORDER BY id LIMIT 5"
     )
+    chunks = await services.page("near", hotel["slug"], lambda: services.rows(near, hotel["id"]))
     places = "\n".join(row["body"] for row in chunks)
     return f"Near {hotel['name']}:\n{places}\nA guest stays {stay.days} days and likes {stay.interests}."
 

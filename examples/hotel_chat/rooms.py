@@ -13,6 +13,11 @@ from .tenancy import Hotel, Shared
 router = APIRouter(prefix="/hotels/{hotel}")
 
 _ROOMS = "SELECT id, number, kind, max_guests, base_price FROM rooms WHERE hotel_id = %s ORDER BY number"
+_PRICES = (
+    "SELECT room_id, max(price) AS price FROM room_rates "
+    "WHERE room_id IN (SELECT id FROM rooms WHERE hotel_id = %s) GROUP BY room_id"
+)
+_CANCELLATION = "SELECT body FROM policies WHERE hotel_id = %s AND title = 'Cancellation'"
 _RATES = "SELECT room_id, season, price FROM room_rates WHERE room_id = %s ORDER BY season"
 
 
@@ -28,11 +33,15 @@ async def list_rooms(services: Shared, hotel: Hotel) -> list[Row]:
 @router.get("/rooms/{room}")
 async def room_detail(services: Shared, hotel: Hotel, room: str) -> dict[str, Any]:
     """One room; its rates and bookings asked for one after the other (weakness 4)."""
-    found = await services.row("SELECT * FROM rooms WHERE hotel_id = %s AND number = %s", hotel["id"], room)
+    found = await services.page(
+        "room",
+        f"{hotel['slug']} {room}",
+        lambda: services.row("SELECT * FROM rooms WHERE hotel_id = %s AND number = %s", hotel["id"], room),
+    )
     if found is None:
         raise HTTPException(404, f"{hotel['slug']} has no room {room!r}")
     rates, bookings = await services.together(
-        services.rows(_RATES, found["id"]),
+        services.page("rates", str(found["id"]), lambda: services.rows(_RATES, found["id"])),
         services.rows(
             "SELECT check_in, check_out FROM reservations WHERE room_id = %s AND status <> 'cancelled' "
             "ORDER BY check_in DESC LIMIT 20",
@@ -52,19 +61,16 @@ async def availability(
     """Free rooms of a stay. Four independent questions, asked in a row (weakness 4)."""
     if end <= start:
         raise HTTPException(422, f"'to' ({end}) must be after 'from' ({start})")
+    slug = hotel["slug"]
     rooms, taken, rates, policy = await services.together(
-        services.rows(_ROOMS, hotel["id"]),
+        services.page("rooms", slug, lambda: services.rows(_ROOMS, hotel["id"])),
         services.rows(
             "SELECT DISTINCT room_id FROM reservations WHERE hotel_id = %s AND status <> 'cancelled' "
             "AND check_in < %s AND check_out > %s",
             *(hotel["id"], end, start),
         ),
-        services.rows(
-            "SELECT room_id, max(price) AS price FROM room_rates "
-            "WHERE room_id IN (SELECT id FROM rooms WHERE hotel_id = %s) GROUP BY room_id",
-            hotel["id"],
-        ),
-        services.row("SELECT body FROM policies WHERE hotel_id = %s AND title = 'Cancellation'", hotel["id"]),
+        services.page("prices", slug, lambda: services.rows(_PRICES, hotel["id"])),
+        services.page("cancellation", slug, lambda: services.row(_CANCELLATION, hotel["id"])),
     )
     busy = {row["room_id"] for row in taken}
     price = {row["room_id"]: row["price"] for row in rates}

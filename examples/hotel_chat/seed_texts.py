@@ -42,6 +42,7 @@ FAQ = {
     "Can I check out late?": "A late check-out is possible when the room is not taken the same day.",
     "Is early check-in possible?": "We note the wish and offer it when the room is ready.",
     "Is there free WiFi in the rooms?": "Yes, wireless internet is free in every room and in the lobby.",
+    "What is the WiFi password?": "It is on the sleeve of your key card.",
     "Is breakfast included in the price?": "It is included in most rates; the booking says so.",
     "When is breakfast served?": "From 7:00 until 10:30, on Sundays until 11:00.",
     "Do you have vegan or gluten free breakfast?": "Yes, please tell the kitchen the day before.",
