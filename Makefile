@@ -37,7 +37,7 @@
 #   make prove-indexes     indexes and search functions: what is advised, created and measured on a loaded Postgres
 #   make prove-n-plus-one  N+1 in 240 labelled traces of real runs: ours, Sentry's rules, perf-sentinel
 #   make prove-parallel    thirty generated routes: what may run at once, and how fast it then is
-#   make prove-variants    20 variants of the example, drawn from a seed: what the advisor finds (45 minutes)
+#   make prove-variants    20 variants of the example, drawn from a seed: what the advisor finds (25 minutes)
 # Dashboards, alerts and other people's programs:
 #   make dashboards-pictures  the dashboards, drawn by Grafana's own libraries (needs npm)
 #   make official-tools       the official collector, Compose's loader, kustomize and a Prometheus 3 (needs Go)

@@ -59,6 +59,7 @@ class Stack:
     collector_config: Path = _CONFIG
     collector_env: Mapping[str, str] = field(default_factory=dict)
     latency_scale: float = 0.5
+    fail_rate: float = 0.02
     seed: int = 7
     ports: Ports = field(default_factory=Ports)
 
@@ -96,7 +97,7 @@ class Stack:
         argv = python_module(
             "examples.provider",
             *("--port", self.ports.provider, "--ledger", self.provider_ledger),
-            *("--latency-scale", self.latency_scale, "--seed", self.seed),
+            *("--latency-scale", self.latency_scale, "--seed", self.seed, "--fail-rate", self.fail_rate),
         )
         check = http_healthy(f"http://127.0.0.1:{self.ports.provider}/health")
         self.supervisor.start(Spec("provider", argv, cwd=ROOT, healthy=check))
@@ -207,6 +208,7 @@ def running_stack(
     collector_config: Path = _CONFIG,
     collector_env: Mapping[str, str] | None = None,
     latency_scale: float = 0.5,
+    fail_rate: float = 0.02,
     seed: int = 7,
     directory: Path | None = None,
     start_service: bool = True,
@@ -224,6 +226,7 @@ def running_stack(
             collector_config=collector_config,
             collector_env=collector_env or {},
             latency_scale=latency_scale,
+            fail_rate=fail_rate,
             seed=seed,
         )
         progress("starting the model provider's stand-in")

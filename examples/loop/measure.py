@@ -32,6 +32,7 @@ class Load:
     distance_ms: float = 10.0
     scale: str = "demo"
     spread: float = 0.0  # of the mix of requests and hotels
+    fail_rate: float = 0.02  # share of the model calls that the provider refuses at first
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,11 @@ def run(
     """
     distance = free_port()
     with running_stack(
-        scale=load.scale, seed=load.seed, latency_scale=load.latency_scale, start_service=False
+        scale=load.scale,
+        seed=load.seed,
+        latency_scale=load.latency_scale,
+        fail_rate=load.fail_rate,
+        start_service=False,
     ) as stack:
         argv = python_module(
             "examples.loop.distance",

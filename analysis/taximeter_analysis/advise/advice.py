@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,9 @@ from taximeter_analysis.advise import (
     streaming,
     transactions,
 )
-from taximeter_analysis.advise.material import LIMIT, Material, read
+from taximeter_analysis.advise.material import LIMIT, Material, Request, read
 from taximeter_analysis.advise.model import Finding
+from taximeter_analysis.advise.worth import too_little, worth
 from taximeter_analysis.pace import MIN_OBSERVED_S, MONTH_S
 from taximeter_analysis.selection import select
 from taximeter_analysis.store import NothingToReport, Store
@@ -51,6 +52,7 @@ class Advice:
     observed_s: float
     totals: Mapping[str, float]  # by metric, over the requests that were read
     notes: tuple[str, ...]
+    small: tuple[Finding, ...] = ()  # true, but too little to be worth a change (`worth.too_little`)
 
     @property
     def month_factor(self) -> float | None:
@@ -81,6 +83,7 @@ class Advice:
             "totals": dict(self.totals),
             "notes": list(self.notes),
             "findings": found,
+            "left_out_as_small": [finding.to_dict() for finding in self.small],
         }
 
 
@@ -96,11 +99,16 @@ def advise(store: Store, filters: Filters | None = None, limit: int = LIMIT) -> 
         what = "no requests" + (f" for {asked}" if asked else "")
         raise NothingToReport(f"{store.path}: {what}; there is nothing to advise upon")
     material = read(store, limit)
-    totals = _totals(material)
-    findings = [finding for find in DETECTORS.values() for finding in find(material)]
-    findings.sort(key=lambda finding: (-_worth(finding, totals), finding.kind, finding.route or ""))
+    totals = _totals(material.requests)
+    by_route = {route: _totals(requests) for route, requests in material.by_route.items()}
+    findings: list[Finding] = []
+    small: list[Finding] = []
+    for finding in (each for find in DETECTORS.values() for each in find(material)):
+        scope = by_route.get((finding.service, finding.route or ""), totals)
+        (small if too_little(finding, totals, scope) else findings).append(finding)
+    findings.sort(key=lambda finding: (-worth(finding, totals), finding.kind, finding.route or ""))
     read_ = len(material.requests), material.left_out, material.observed_s
-    return Advice(tuple(findings), *read_, totals, _notes(material))
+    return Advice(tuple(findings), *read_, totals, _notes(material), tuple(small))
 
 
 def ceiling_of_embeddings(store: Store) -> float | None:
@@ -110,8 +118,8 @@ def ceiling_of_embeddings(store: Store) -> float | None:
     return found.ceiling if found.lookups else None
 
 
-def _totals(material: Material) -> dict[str, float]:
-    requests = material.requests
+def _totals(requests: Sequence[Request]) -> dict[str, float]:
+    paid = [call for request in requests for call in request.of("model", "embedding")]
     return {
         "duration_s": sum(request.duration_ns for request in requests) / 1e9,
         "first_byte_s": sum(
@@ -121,20 +129,9 @@ def _totals(material: Material) -> dict[str, float]:
         "db_calls": sum(len(request.of("db")) for request in requests),
         "embedding_calls": sum(len(request.of("embedding")) for request in requests),
         "model_calls": sum(len(request.of("model")) for request in requests),
-        "input_tokens": sum(call.input_tokens for _, call in material.calls("model", "embedding")),
-        "cost_usd": sum(call.cost_usd for _, call in material.calls("model", "embedding")),
+        "input_tokens": sum(call.input_tokens for call in paid),
+        "cost_usd": sum(call.cost_usd for call in paid),
     }
-
-
-def _worth(finding: Finding, totals: Mapping[str, float]) -> float:
-    """Shares of all money and all time saved, added up; an upper bound counts for half its middle."""
-    worth = 0.0
-    for name, weight in (("cost_usd", 1.0), ("duration_s", 1.0), ("first_byte_s", 0.5), ("db_calls", 0.1)):
-        estimate = finding.savings.get(name)
-        if estimate and totals[name]:
-            value = (estimate.low + estimate.value) / 2 if finding.ceiling else estimate.value
-            worth += weight * value / totals[name]
-    return worth
 
 
 def _notes(material: Material) -> tuple[str, ...]:

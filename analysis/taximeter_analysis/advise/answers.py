@@ -1,9 +1,10 @@
-"""Model calls that need not be: questions answered before, and simple ones sent to a dear model.
+"""Model calls that need not be: questions answered before, or nearly, and simple ones sent to a dear model.
 
 *An answer cache*: the first question of a conversation (nothing said before it), asked again by anybody
-of the same tenant. Questions with a history are refused: their answer depends on it. *A cheaper model*:
-questions asked so often that they must be common ones, priced at the cheaper sibling's rates; whether its
-answers will do is for people to judge, so it is an upper bound.
+of the same tenant. Questions with a history are refused: their answer depends on it. *Near
+duplicates*: of those that it would not answer, the ones whose vector lies near an earlier question's. *A
+cheaper model*: questions asked so often that they must be common ones, priced at the cheaper sibling's
+rates. Whether such answers will do is for people to judge, so the last two are upper bounds.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from collections.abc import Iterator
 from functools import cache
 
 from taximeter import pricing
+from taximeter.signature import cosine
 from taximeter_analysis.advise.curves import replay
 from taximeter_analysis.advise.material import Call, Material, Request
 from taximeter_analysis.advise.model import Estimate, Finding, shares
 from taximeter_analysis.render.units import count, money, percent
 
 SIZE = 500
+NEAR = 0.95  # cosine from which two questions may have one answer
+_MAX_COMPARED = 1_500  # questions
 #: prefix of a model's name -> a cheaper one of the same maker (November 2026); longer prefixes first
 CHEAPER = {
     "gpt-4o-mini": None,
@@ -42,7 +46,9 @@ def find(material: Material) -> Iterator[Finding]:
     for (service, label), requests in material.by_route.items():
         asking = [request for request in requests if request.of("model") and not request.failed]
         if asking:
-            yield from _again(material, service, label, asking)
+            able = [(request, text) for request in asking if (text := _opening(request))]
+            yield from _again(material, service, label, asking, able)
+            yield from _near(material, service, label, asking, able)
             yield from _cheaper(material, service, label, asking, asked)
 
 
@@ -59,12 +65,18 @@ def _first(call: Call) -> bool:
     return bool(roles) and set(roles) == {"u"} and len(roles) == 1
 
 
-def _again(material: Material, service: str | None, label: str, requests: list[Request]) -> Iterator[Finding]:
-    able = [
-        (request, question)
-        for request in requests
-        if (question := _question(request)) and all(_first(call) for call in request.of("model"))
-    ]
+def _opening(request: Request) -> str | None:
+    """The question with which the request begins a conversation, if it does."""
+    return _question(request) if all(_first(call) for call in request.of("model")) else None
+
+
+def _again(
+    material: Material,
+    service: str | None,
+    label: str,
+    requests: list[Request],
+    able: list[tuple[Request, str]],
+) -> Iterator[Finding]:
     hits = replay(((r.start_ns / 1e9, r.instance, (r.tenant, question)) for r, question in able), SIZE)
     saved = [request for (request, _), hit in zip(able, hits, strict=True) if hit]
     if len(saved) < max(_MIN_HITS, _MIN_SHARE * len(requests)):
@@ -97,6 +109,51 @@ def _again(material: Material, service: str | None, label: str, requests: list[R
         traces=tuple(request.trace for request in saved[:3]),
         code=material.place(calls[0]),
         tenants=shares(tenants),
+    )
+
+
+def _near(
+    material: Material,
+    service: str | None,
+    label: str,
+    requests: list[Request],
+    able: list[tuple[Request, str]],
+) -> Iterator[Finding]:
+    seen: dict[str | None, dict[str, str]] = defaultdict(dict)  # tenant -> its questions' signatures
+    saved = []
+    compared = 0
+    for request, text in able:
+        known, signed = seen[request.tenant], material.signature(text)
+        if signed is None or text in known or compared >= _MAX_COMPARED:
+            continue
+        compared += 1
+        if any(cosine(signed, other) >= NEAR for other in known.values()):
+            saved.append(request)
+        known[text] = signed
+    if len(saved) < max(_MIN_HITS, _MIN_SHARE * len(requests)):
+        return
+    calls = [call for request in saved for call in request.of("model")]
+    time, cost = sum(call.duration_ns for call in calls) / 1e9, sum(call.cost_usd for call in calls)
+    yield Finding(
+        kind="near_duplicates",
+        service=service,
+        route=label,
+        title="Questions that differ in words but hardly in meaning go to the model",
+        what=f"{count(len(saved))} of {count(compared)} different questions have an earlier one of the same "
+        f"tenant at a cosine of {NEAR} or more (estimated from signatures; off by 0.02 typically)",
+        remedy="Look for the answer to a near question before the model is asked (a cache by similarity); "
+        "the embedding is needed to look.",
+        assumption="upper bound: that a near question has the same answer must be judged by a person",
+        requests=len(saved),
+        savings={
+            "model_calls": Estimate(len(calls), 0, len(calls)),
+            "cost_usd": Estimate(cost, 0, cost),
+            "duration_s": Estimate(time, 0, time),
+        },
+        traces=tuple(request.trace for request in saved[:3]),
+        code=material.place(calls[0]),
+        tenants=shares(Counter(request.tenant for request in saved)),
+        ceiling=True,
     )
 
 

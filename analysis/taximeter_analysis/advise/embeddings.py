@@ -1,4 +1,4 @@
-"""Embedding calls that need not be: the same text again, the same but for spelling, or nearly the same.
+"""Embedding calls that need not be: the same text again, or the same but for spelling.
 
 Where the service reports lookups in its cache (`taximeter.record_cache(..., key=...)`), the stream of
 lookups is replayed, so hits of today's cache count; else the stream is that of the inputs embedded. The
@@ -12,16 +12,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from taximeter.signature import cosine
 from taximeter_analysis.advise.curves import Curve, curve, replay
 from taximeter_analysis.advise.material import Call, Material, Request
 from taximeter_analysis.advise.model import Estimate, Finding, shares
 from taximeter_analysis.render.units import count, percent
 
 TARGET = 0.8
-NEAR = 0.95
 _MIN_SAVED = 0.05  # of the calls: less is not worth a change
-_MAX_COMPARED = 1_500
 _SHARED = " {} instances: a cache they share would also spare the first call of each."
 _ENOUGH = 0.005  # a size that comes this near to the ceiling is as good as a larger one
 
@@ -38,7 +35,7 @@ class _Use:
 
 
 def find(material: Material) -> Iterator[Finding]:
-    """Per service: a cache (or a better one), then what only an index of meanings would save."""
+    """Per service: a cache, or a better one."""
     for service in dict.fromkeys(request.service for request in material.requests):
         uses = _uses([request for request in material.requests if request.service == service])
         if not any(use.call for use in uses):
@@ -46,9 +43,6 @@ def find(material: Material) -> Iterator[Finding]:
         found = _cache(material, service, uses)
         if found:
             yield found
-        near = _near(service, uses)
-        if near:
-            yield near
 
 
 def _uses(requests: list[Request]) -> list[_Use]:
@@ -156,41 +150,3 @@ def _curve_text(normal: Curve, exact: Curve) -> str:
         else f"{count(goal)} entries reach {percent(TARGET)}; the ceiling is {percent(normal.ceiling)}"
     )
     return f"Hit rate by size, normalised keys: {points}; {reaches} ({percent(exact.ceiling)} with raw keys)."
-
-
-def _near(service: str | None, uses: list[_Use]) -> Finding | None:
-    """Texts with a neighbour: an upper bound for a cache by similarity."""
-    seen: dict[str, str] = {}
-    later: list[tuple[_Use, str]] = []
-    for use in uses:
-        call = use.call
-        if call is None or use.normalised in seen or len(seen) >= _MAX_COMPARED:
-            continue
-        index = call.exact.index(use.exact) if use.exact in call.exact else -1
-        if not 0 <= index < len(call.signatures):
-            continue
-        signed = call.signatures[index]
-        close = next((other for other in seen.values() if cosine(signed, other) >= NEAR), None)
-        seen[use.normalised] = signed
-        if close:
-            later.append((use, close))
-    if len(later) < max(3, _MIN_SAVED * len(seen)):
-        return None
-    saved = sum(use.share for use, _ in later)
-    time = sum(use.share * use.call.duration_ns for use, _ in later if use.call) / 1e9
-    return Finding(
-        kind="near_duplicates",
-        service=service,
-        route=None,
-        title="Questions that differ in words but hardly in meaning",
-        what=f"{count(len(later))} of {count(len(seen))} different texts have an earlier one at a cosine "
-        f"of {NEAR} or more "
-        "(estimated from signatures; off by 0.02 typically).",
-        remedy="Look for an answer to a near question before the model is asked (a cache by similarity); "
-        "the embedding itself is needed to look.",
-        assumption="upper bound: that a near question has the same answer must be judged by a person",
-        requests=len({use.request.trace for use, _ in later}),
-        savings={"embedding_calls": Estimate(0, 0, saved), "duration_s": Estimate(0, 0, time)},
-        traces=tuple(use.request.trace for use, _ in later)[:3],
-        ceiling=True,
-    )

@@ -161,6 +161,18 @@ class Material:
         """The line that asked for a call: the innermost that is not a helper of many routes; or ``""``."""
         return min(call.code, key=lambda line: self._spread[line], default="")
 
+    @cached_property
+    def _signatures(self) -> dict[str, str]:
+        return {
+            text: signed
+            for _, call in self.calls("embedding")
+            for text, signed in zip(call.normalised, call.signatures, strict=False)
+        }
+
+    def signature(self, text: str) -> str | None:
+        """Of the vector that a text (its normalised hash) got, in whatever request it was embedded."""
+        return self._signatures.get(text)
+
     def calls(self, *families: str) -> Iterator[tuple[Request, Call]]:
         """All calls of these families, request by request."""
         for request in self.requests:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from taximeter_analysis.advise.advice import Advice
 from taximeter_analysis.advise.model import METRICS, Estimate, Finding
+from taximeter_analysis.advise.worth import OF_ALL, OF_ROUTE
 from taximeter_analysis.render import text as markup
 from taximeter_analysis.render.units import compact, count, money, percent, plain, seconds
 
@@ -82,6 +83,15 @@ def _head(finding: Finding) -> str:
     return finding.title + (f", on {plain(finding.route, 100)}" if finding.route else "")
 
 
+def _small(advice: Advice) -> Iterator[str]:
+    if advice.small:
+        kinds = ", ".join(sorted({finding.kind for finding in advice.small}))
+        yield (
+            f"{count(len(advice.small))} more ({kinds}) are in the JSON alone: each saves less than "
+            f"{percent(OF_ALL)} of all time and money, and {percent(OF_ROUTE)} of its route's time and calls"
+        )
+
+
 def _basis(advice: Advice) -> str:
     return (
         f"{count(len(advice.findings))} findings in {count(advice.requests)} requests over "
@@ -103,14 +113,14 @@ def print_advice(advice: Advice, console: Console, top: int) -> None:
         console.print(f"\n{len(advice.findings) - top} more: --top {len(advice.findings)}")
     if not advice.findings:
         console.print("\nNothing found that would pay.")
-    for note in advice.notes:
+    for note in (*advice.notes, *_small(advice)):
         console.print(Text(f"\nnote: {note}", style="dim"))
 
 
 def as_markdown(advice: Advice) -> str:
     """The whole advice as Markdown."""
     lines = ["# Advice", "", markup.markdown(_basis(advice)) + ".", ""]
-    lines += [f"- {markup.markdown(note)}" for note in advice.notes]
+    lines += [f"- {markup.markdown(note)}" for note in (*advice.notes, *_small(advice))]
     for number, finding in enumerate(advice.findings, 1):
         lines += ["", f"## {number}. {markup.markdown(_head(finding))}", ""]
         for name, value in details(advice, finding):

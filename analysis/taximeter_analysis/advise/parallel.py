@@ -8,6 +8,8 @@ Two calls are taken for independent only where nothing speaks against it in any 
 * neither writes or locks, and nothing that does lies between them, nor a model call or a call to another
   service (what those answer is not known); a database call never passes an embedding; neither is in an
   explicit transaction, whose snapshot it would leave;
+* no trace shows them under way at once: those are started together already, and where one came after the
+  other all the same, it was not for the code;
 * the earlier one is no *guard*: a statement with which several routes begin (who asks, and may they?), one
   that returns nothing but what it was given, or one after which the later sometimes does not come.
 
@@ -83,13 +85,13 @@ def segments(request: Request, guards: set[str]) -> list[list[Call]]:
 class _Evidence:
     """What all traces say of a pair (earlier, later)."""
 
-    times: int = 0
     fed: int = 0
     values: list[frozenset[str]] = field(default_factory=list)  # that fed it
     by_answer: dict[frozenset[str], set[frozenset[str]]] = field(default_factory=lambda: defaultdict(set))
     unexplained: bool = False
     check: int = 0  # the earlier one returned only what it was given
     cut: bool = False  # more was returned than recorded, and a parameter's origin is unknown
+    together: bool = False  # they have been under way at once
     ended: bool = False  # the earlier one came, and the later did not: its answer may have decided that
 
 
@@ -102,7 +104,9 @@ def _route(
     guards: set[str],
     cap: int,
 ) -> Finding | None:
-    bound = {pair for pair, free in _pairs(requests, guards, cap).items() if not free}
+    pairs = _pairs(requests, guards, cap)
+    bound = {pair for pair, seen in pairs.items() if not _independent(pair, seen)}
+    begun = {pair for pair, seen in pairs.items() if seen.together}
     saved = Estimate(0, 0, 0)
     whole = 0.0
     tenants: dict[str | None, float] = defaultdict(float)
@@ -114,7 +118,7 @@ def _route(
         whole += request.duration_ns / 1e9
         gain = 0.0
         for segment in segments(request, guards):
-            one, group = _retime(segment, bound)
+            one, group = _retime(segment, bound, begun)
             if one.value <= 0:
                 continue
             saved, gain = saved + one, gain + one.value
@@ -156,13 +160,13 @@ def free_pairs(material: Material) -> dict[tuple[str | None, str], set[Pair]]:
     cap = max((len(call.returned or ()) for _, call in material.calls("db")), default=0)
     guards = _openings(material)
     return {
-        route: {pair for pair, free in _pairs(requests, guards, cap).items() if free}
+        route: {pair for pair, seen in _pairs(requests, guards, cap).items() if _independent(pair, seen)}
         for route, requests in material.by_route.items()
     }
 
 
-def _pairs(requests: list[Request], guards: set[str], cap: int) -> dict[Pair, bool]:
-    """Each pair that occurs, and whether all traces leave it free."""
+def _pairs(requests: list[Request], guards: set[str], cap: int) -> dict[Pair, _Evidence]:
+    """Each pair that occurs, with what all traces say of it."""
     pairs: dict[Pair, _Evidence] = defaultdict(_Evidence)
     for request in requests:
         for segment in segments(request, guards):
@@ -171,7 +175,7 @@ def _pairs(requests: list[Request], guards: set[str], cap: int) -> dict[Pair, bo
         asked = [name(call) for call in request.calls]
         for (earlier, later), seen in pairs.items():
             seen.ended |= not request.failed and earlier in asked and later not in asked
-    return {pair: _independent(pair, seen) for pair, seen in pairs.items()}
+    return dict(pairs)
 
 
 def _observe(request: Request, segment: list[Call], pairs: dict[Pair, _Evidence], cap: int) -> None:
@@ -185,7 +189,7 @@ def _observe(request: Request, segment: list[Call], pairs: dict[Pair, _Evidence]
         before = known | given
         for later in segment[at + 1 :]:
             seen = pairs[name(earlier), name(later)]
-            seen.times += 1
+            seen.together |= later.start_ns < earlier.end_ns
             new = frozenset(_given(later)) - before
             if fed := new & returned:
                 seen.fed += 1
@@ -211,21 +215,26 @@ def _independent(pair: Pair, seen: _Evidence) -> bool:
     return any(len(followed) > 1 for followed in seen.by_answer.values())
 
 
-def _retime(segment: list[Call], bound: set[Pair]) -> tuple[Estimate, tuple[str, ...]]:
+def _retime(segment: list[Call], bound: set[Pair], begun: set[Pair]) -> tuple[Estimate, tuple[str, ...]]:
     """What the segment saves when each call starts as soon as those that it needs have ended.
 
     What the service does itself before a call (prepare it, take a connection) it still does, one call at a
     time, as an event loop does: while one call is on its way, the next is prepared.
     """
+
+    def waits(earlier: Call, later: Call) -> bool:
+        pair = name(earlier), name(later)
+        return pair in bound or (pair in begun and later.start_ns >= earlier.end_ns)
+
     needs = [
-        [i for i in range(at) if (name(segment[i]), name(call)) in bound] for at, call in enumerate(segment)
+        [i for i, earlier in enumerate(segment[:at]) if waits(earlier, call)]
+        for at, call in enumerate(segment)
     ]
     free: list[str] = []
-    own: list[int] = []  # what the service does before each call
-    reach = segment[0].start_ns
+    own: list[int] = []  # what the service does before each call, since the last one began or ended
     for at, call in enumerate(segment):
-        own.append(max(0, call.start_ns - reach))
-        reach = max(reach, call.end_ns)
+        before = (edge for other in segment[:at] for edge in (other.start_ns, other.end_ns))
+        own.append(call.start_ns - max((e for e in before if e <= call.start_ns), default=call.start_ns))
         if at and len(needs[at]) < at:
             free += [name(call), next(name(segment[i]) for i in range(at) if i not in needs[at])]
     ends: dict[int, int] = {}
@@ -239,6 +248,6 @@ def _retime(segment: list[Call], bound: set[Pair]) -> tuple[Estimate, tuple[str,
         at = min(ready, key=lambda each: (ready[each], each))
         loop = max(loop, ready[at]) + own[at]
         ends[at] = loop + segment[at].duration_ns
-    saved = max(0, reach - segment[0].start_ns - max(ends.values())) / 1e9
+    saved = max(0, max(call.end_ns for call in segment) - segment[0].start_ns - max(ends.values())) / 1e9
     names = tuple(dict.fromkeys(name(call) for call in segment if name(call) in free))
     return Estimate(saved, saved * 0.6, saved * 1.1 + sum(own) * 0.3e-9), names

@@ -23,6 +23,7 @@ from taximeter_analysis.render.units import compact, count, money, percent
 CACHING = {"openai": (1024, 300.0), "anthropic": (1024, 300.0)}
 _MIN_SAVED = 0.01  # of the route's money
 _LONG_SHARE = 0.4  # of the input tokens
+_LONG_TOKENS = 700  # a page of text: what is shorter has hardly a half that could go
 _MIN_CALLS = 10
 _FORK = 0.2  # of the calls: so many different continuations end what is the same
 _INSTRUCTIONS = "ts"  # tools and system
@@ -187,7 +188,7 @@ def _long(kind: _Kind) -> Iterator[Finding]:
     sent, rates, model = kind.sent, kind.rates, kind.model
     fixed = [each.tokens(head) for each, head in zip(sent, _fixed(sent), strict=True)]
     whole = sum(each.call.input_tokens for each in sent)
-    if sum(fixed) < _LONG_SHARE * whole:
+    if sum(fixed) < max(_LONG_SHARE * whole, _LONG_TOKENS * len(sent)):
         return
     minimum = CACHING.get(sent[0].call.provider or "", (1024, 300.0))[0]
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 from taximeter_analysis.advise.curves import replay
 from taximeter_analysis.advise.material import Call, Material, Request
 from taximeter_analysis.advise.model import Estimate, Finding, shares
-from taximeter_analysis.advise.repeated import wall
+from taximeter_analysis.advise.repeated import repeats, wall
 from taximeter_analysis.render.units import count, percent, seconds
 
 TTL_S = 60.0
@@ -45,6 +45,7 @@ def find(material: Material) -> Iterator[Finding]:
             for table in tables(call.statement)
         }
         steady = _steady(requests, written)
+        loops = {id(call) for request in requests for call in repeats(request)}  # a finding of their own
         whole: set[str] = set()  # routes that can be remembered as a whole
         for label in dict.fromkeys(request.label for request in requests):
             route = [request for request in requests if request.label == label and not request.failed]
@@ -52,7 +53,8 @@ def find(material: Material) -> Iterator[Finding]:
                 whole.add(label)
                 yield found
         calls_made = sum(len(request.of("db")) for request in requests)
-        for statement, calls in steady.items():
+        for statement, asked in steady.items():
+            calls = [each for each in asked if id(each[1]) not in loops]
             if {request.label for request, _ in calls} <= whole or len(calls) < _MIN_SHARE * calls_made:
                 continue
             if found := _statement(material, service, statement, calls):

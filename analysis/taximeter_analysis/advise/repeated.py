@@ -46,7 +46,10 @@ class Group:
 
 
 def wall(request: Request, calls: Sequence[Call]) -> int:
-    """Time that a request would save without these calls: each up to the start of the next call."""
+    """Time that a request would save without these calls: each up to the start of the next call.
+
+    Where another call runs beside them, the request waits for that one all the same.
+    """
     starts = sorted({call.start_ns for call in request.calls})
     following = dict(pairwise(starts))
     spans = sorted(
@@ -59,8 +62,15 @@ def wall(request: Request, calls: Sequence[Call]) -> int:
         )
         for call in calls
     )
-    total, reach = 0, 0
-    for start, end in spans:
+    gone = {id(call) for call in calls}
+    beside = [(call.start_ns, call.end_ns) for call in request.calls if id(call) not in gone]
+    return _covered(spans + beside) - _covered(beside)
+
+
+def _covered(spans: Sequence[tuple[int, int]]) -> int:
+    """Length of the union of intervals."""
+    total = reach = 0
+    for start, end in sorted(spans):
         total += max(0, end - max(start, reach))
         reach = max(reach, end)
     return total
@@ -73,6 +83,13 @@ def classify(request: Request) -> list[Group]:
         if call.statement and not call.failed:
             by_statement[call.statement].append(call)
     return [_judge(request, text, calls) for text, calls in by_statement.items() if len(calls) > 1]
+
+
+def repeats(request: Request) -> Iterator[Call]:
+    """The calls of a request that are part of an N+1 or redundant."""
+    for group in classify(request):
+        if group.kind != "legitimate":
+            yield from group.calls
 
 
 def _judge(  # noqa: PLR0911  (a list of reasons, the first that holds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from taximeter_analysis import Filters, open_store
 from taximeter_analysis.advise import Advice, Finding, advise
+from taximeter_analysis.advise.output import as_markdown
 from tests.analysis.stores import Builder
 
 HOTEL = "SELECT * FROM hotels WHERE slug = %s"
@@ -141,17 +143,36 @@ def test_different_texts_get_no_advice_on_caches(tmp_path: Path) -> None:
     assert not found(build, tmp_path, "embedding_cache", "near_duplicates")
 
 
-def test_near_texts_are_an_upper_bound(tmp_path: Path) -> None:
-    build = Builder()
+def near(build: Builder, *, asks: bool = True, tenants: int = 1, far: bool = False) -> None:
+    """Twenty different questions of which every second one lies within a few bits of another."""
     for number in range(20):
-        request = build.request("/ask", number * 500, 60)
-        bits = (1 << 255) - 1 if number % 2 else 0
-        signed = f"{bits ^ number:064x}"  # every second one lies within a few bits of another
-        extra: dict[str, Any] = {"embedding_exact": f"t{number}", "embedding_normalised": f"t{number}"}
+        request = build.request("/ask", number * 500, 160, tenant=f"t{number % tenants}")
+        bits = random.Random(number).getrandbits(256) if far else (1 << 255) - 1 if number % 2 else 0
+        signed = f"{bits ^ number:064x}"
+        text = f"q{number}"
+        extra: dict[str, Any] = {"embedding_exact": text, "embedding_normalised": text, "evidence_key": "k1"}
         build.model(request, 5, 40, operation="embeddings", embedding_signatures=signed, **extra)
+        if asks:
+            row = {"evidence_key": "k1", "prompt_blocks": f"s128:rules u10:{number}"}
+            build.model(request, 50, 100, model="gpt-4o-mini", tokens=(150, 100, 0), cost=0.001, **row)
+
+
+def test_near_questions_are_an_upper_bound_of_the_model_calls(tmp_path: Path) -> None:
+    build = Builder()
+    near(build)
     (finding,) = found(build, tmp_path, "near_duplicates")
     assert finding.ceiling
-    assert finding.savings["embedding_calls"].high == 18
+    assert (finding.savings["model_calls"].low, finding.savings["model_calls"].high) == (0, 18)
+    assert "embedding_calls" not in finding.savings  # the vector is needed to look for a near one
+
+
+@pytest.mark.parametrize("twin", [{"asks": False}, {"tenants": 20}, {"far": True}])
+def test_near_questions_of_others_or_without_an_answer_are_no_duplicates(
+    tmp_path: Path, twin: dict[str, Any]
+) -> None:
+    build = Builder()
+    near(build, **twin)
+    assert not found(build, tmp_path, "near_duplicates")
 
 
 def sequence(
@@ -162,8 +183,9 @@ def sequence(
     check: bool = False,
     transaction: bool = False,
     condition: bool = False,
+    begun: bool = False,
 ) -> None:
-    """Thirty requests with two reads in turn; each flag makes the later one dependent."""
+    """Thirty requests with two reads in turn; each flag makes the later one dependent, or begun already."""
     for number in range(30):
         request = build.request("/stay", number * 1000, 60)
         other = build.request("/other", number * 1000 + 500, 5)
@@ -182,7 +204,8 @@ def sequence(
         if condition and number % 10 == 0:
             continue  # the first one's answer said that this is not to be asked
         wanted = row if feed else f"f({row})" if computed else own
-        read(build, request, 32, 15, RATE, given=(wanted,), returned=(f"x{number}",), db_rows=1)
+        at = 28 if begun and number == 7 else 32  # once it is seen beside the other: a chance that it is not
+        read(build, request, at, 15, RATE, given=(wanted,), returned=(f"x{number}",), db_rows=1)
 
 
 def test_independent_reads_could_run_at_once(tmp_path: Path) -> None:
@@ -195,7 +218,7 @@ def test_independent_reads_could_run_at_once(tmp_path: Path) -> None:
     assert finding.quantiles["p95"] == pytest.approx((0.060, 0.043))
 
 
-@pytest.mark.parametrize("twin", ["feed", "computed", "check", "transaction", "condition"])
+@pytest.mark.parametrize("twin", ["feed", "computed", "check", "transaction", "condition", "begun"])
 def test_reads_that_need_an_answer_or_a_check_are_left_in_turn(tmp_path: Path, twin: str) -> None:
     build = Builder()
     sequence(build, **{twin: True})
@@ -210,6 +233,7 @@ def chats(
     twice: bool = False,
     attempts: int = 1,
     long: bool = True,
+    size: int = 128,
 ) -> None:
     """Forty chats of four hotels: twelve blocks of instructions, one of which bears the hotel's name."""
     for number in range(40):
@@ -217,13 +241,13 @@ def chats(
         request = build.request(
             "/chat", number * 1000, 900, streamed=streamed, first_byte_s=0.3 if streamed else 0.899
         )
-        head = [f"s128:v{hotel if name_first or index == 11 else ''}-{index}" for index in range(12)]
+        head = [f"s{size}:v{hotel if name_first or index == 11 else ''}-{index}" for index in range(12)]
         blocks = " ".join([*(head if long else head[:1]), f"u{10 if long else 900}:q{number}"])
         row: dict[str, Any] = {"evidence_key": "k1", "prompt_blocks": blocks, "model": "gpt-4o"}
         if streamed:
             row["ai_first_chunk_s"] = 0.2
         row["attributes"] = {"taximeter.model.attempts": str(attempts if number % 4 == 0 else 1)}
-        row["tokens"] = (1546, 20 + number, 0)
+        row["tokens"] = (12 * size + 10, 20 + number, 0)
         took = 200 + 10 * (20 + number)
         for _ in range(1 + twice):
             build.model(request, 50, took, cost=0.004, **row)
@@ -251,9 +275,13 @@ def test_long_instructions_are_priced_and_short_ones_are_not_mentioned(tmp_path:
     (finding,) = found(build, tmp_path, "long_prompt")
     assert finding.ceiling
     assert finding.savings["input_tokens"].value == pytest.approx(40 * 12 * 128 / 2)
+
+
+@pytest.mark.parametrize("twin", [{"long": False}, {"size": 40}])
+def test_instructions_of_less_than_a_page_are_not_long(tmp_path: Path, twin: dict[str, Any]) -> None:
     build = Builder()
-    chats(build, long=False)
-    assert not found(build, tmp_path / "short", "long_prompt")
+    chats(build, **twin)
+    assert not found(build, tmp_path, "long_prompt")
 
 
 def test_the_gain_of_streaming_is_what_the_model_writes(tmp_path: Path) -> None:
@@ -363,6 +391,41 @@ def test_what_is_written_or_changes_is_not_to_be_remembered(tmp_path: Path, twin
     build = Builder()
     steady(build, **twin)
     assert not found(build, tmp_path, "steady_response", "steady_read")
+
+
+def test_what_runs_beside_another_call_saves_its_calls_and_no_time(tmp_path: Path) -> None:
+    build = Builder()
+    for number in range(60):
+        request = build.request("/hotel", number * 500, 60)
+        key = f"s{number % 3}"
+        read(build, request, 1, 8, HOTEL, given=(key,), returned=(f"a{number % 3}",), db_rows=1)
+        read(build, request, 1, 50, RATE, given=(key,), returned=(f"r{number}",), db_rows=1)
+    (finding,) = found(build, tmp_path, "steady_read")
+    assert finding.savings["db_calls"].value == 57
+    assert finding.savings["duration_s"].value == 0
+
+
+def test_the_statement_of_a_loop_is_no_steady_read_as_well(tmp_path: Path) -> None:
+    build = Builder()
+    n_plus_one(build)
+    assert [each.kind for each in advice(build, tmp_path).findings if RATE in each.statements] == [
+        "n_plus_one"
+    ]
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.3, True), (0.004, False)])
+def test_what_saves_too_little_is_left_out_and_counted(tmp_path: Path, share: float, said: bool) -> None:
+    """A read that never changes, beside many that do."""
+    build = Builder()
+    for number in range(1000):
+        request = build.request("/stay", number * 50, 100)
+        if number < share * 1000 or number < 40:
+            read(build, request, 1, 8, HOTEL, given=(f"s{number % 3}",), returned=("a",), db_rows=1)
+        read(build, request, 10, 80, RATE, given=(f"g{number}",), returned=(f"r{number}",), db_rows=1)
+    result = advice(build, tmp_path)
+    assert [each.kind for each in result.findings] == ["steady_read"] * said
+    assert [each.kind for each in result.small] == ["steady_read"] * (not said)
+    assert ("in the JSON alone" in as_markdown(result)) is not said
 
 
 def answered(
