@@ -53,7 +53,9 @@ def _queries(report: Report) -> Highlight | None:
         return None
     worst = report.repeated.shown[0]
     more = report.repeated.total - 1
-    others = f" {count(more)} more statement(s) repeat like this." if more else ""
+    others = (
+        f" {count(more)} more {'statement repeats' if more == 1 else 'statements repeat'} so." if more else ""
+    )
     return Highlight(
         "queries",
         worst.label,

@@ -52,6 +52,7 @@ def main() -> int:
 
 def _page(small: Path, large: Path, folder: Path, *, everything: bool) -> None:
     with browser() as page:
+        page.call("Emulation.setScrollbarsHidden", hidden=True)
         made = folder / ".report.html"
         for name, path in (("report", small), ("report-74", large)):
             if name != "report" and not everything:
@@ -74,6 +75,15 @@ def _page(small: Path, large: Path, folder: Path, *, everything: bool) -> None:
             _keep(page, folder / "route.png", 1200, 900)
             page.visit(url + page.run("document.querySelector('a[href^=\"/trace/\"]').getAttribute('href')"))
             _keep(page, folder / "trace.png", 1200, None)
+            if everything:
+                page.look(width=420, height=900, dark=False)
+                page.visit(url + "/")
+                page.visit(url + page.run(f"{link}.getAttribute('href')"))
+                _keep(page, folder / "route-narrow.png", 420, None)
+                page.visit(
+                    url + page.run("document.querySelector('a[href^=\"/trace/\"]').getAttribute('href')")
+                )
+                _keep(page, folder / "trace-narrow.png", 420, None)
 
 
 def _keep(page: Page, path: Path, width: int, height: int | None) -> None:
