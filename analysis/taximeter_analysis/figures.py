@@ -191,9 +191,14 @@ def caches(store: Store, totals: Usage) -> tuple[CacheUsage, ...]:
     """By cache name, from the requests' evidence; what that does not name (off, or over its bound) is one."""
     found = store.rows(
         """
-        SELECT split_part(part, '=', 1), sum(len(string_split(part, ','))),
-            sum(length(part) - length(replace(part, '+', '')))
-        FROM (SELECT unnest(string_split(cache_keys, ' ')) AS part FROM picked WHERE cache_keys <> '')
+        SELECT split_part(part, '=', 1), sum(times * len(string_split(part, ','))),
+            sum(times * (length(part) - length(replace(part, '+', ''))))
+        FROM (
+            SELECT unnest(string_split(looked_up, ' ')) AS part, times FROM (
+                SELECT CASE WHEN contains(cache_keys, ',') OR contains(cache_keys, ' ') THEN cache_keys
+                    ELSE left(cache_keys, strpos(cache_keys, '=') + 1)  -- one look-up: without its hash
+                    END AS looked_up, count(*) AS times
+                FROM picked WHERE cache_keys <> '' GROUP BY 1))
         GROUP BY 1 ORDER BY 2 DESC, 1
         """
     )

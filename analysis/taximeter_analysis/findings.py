@@ -116,7 +116,8 @@ def repeated(store: Store, top: int) -> RepeatedStatements:
         WITH runs AS (
             SELECT service, label, trace_hi, trace_lo, run.statement AS statement, run.times AS repeats,
                 run.ns / 1e9 AS seconds
-            FROM (SELECT service, {LABEL} AS label, trace_hi, trace_lo, unnest(repeated) AS run FROM req)
+            FROM (SELECT service, {LABEL} AS label, trace_hi, trace_lo, unnest(repeated) AS run
+                FROM req WHERE repeated IS NOT NULL)
         )
         SELECT service, label, statement, count(*), median(repeats), max(repeats),
             fsum(seconds) / count(*), fsum(seconds), sum(repeats),

@@ -128,7 +128,7 @@ def merge(store: Path, wanted: Merge) -> Path:
                 if table == "requests" and not requests:
                     continue
                 parts[table] = store / table / f".{wanted.name}.tmp"
-                _copy(db, sql, parts[table])
+                write(db, sql, parts[table])
         newest = max(segment.modified for segment in wanted.spans)
         for table, part in parts.items():
             adopt(part, store / table / wanted.name, newest)
@@ -200,7 +200,8 @@ SELECT s.*, true AS summed, {sums.FAMILY} AS family, o.owner_id
 FROM spans s LEFT JOIN owned o USING (trace_hi, trace_lo, span_id))"""
 
 
-def _copy(db: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:
+def write(db: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:
+    """Write rows as compacted segments are: compression, row groups, schema version."""
     target = str(path).replace("'", "''")
     db.execute(
         f"COPY ({sql}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP}, "

@@ -50,10 +50,18 @@ CASE WHEN ai_operation IN ({quoted(EMBEDDING_OPERATIONS)}) THEN 'embedding'
 #: Start and duration as stored, held within bounds in which sums cannot overflow.
 #: Any sender can write any number; one absurd span must not take the report from everybody else.
 LATEST_NS = 8_000_000_000_000_000_000
-SANE = (
-    f"least(greatest(start_ns, 0), {LATEST_NS}) AS start_ns, "
-    "least(greatest(duration_ns, 0), 1000000000000000000) AS duration_ns"
-)
+_LONGEST_NS = 1_000_000_000_000_000_000
+
+
+def _within(column: str, most: int) -> str:
+    """Where a segment's statistics show that all are within, the planner folds the question to true."""
+    return (
+        f"CASE WHEN {column} BETWEEN 0 AND {most} THEN {column} "
+        f"ELSE least(greatest({column}, 0), {most}) END AS {column}"
+    )
+
+
+SANE = f"{_within('start_ns', LATEST_NS)}, {_within('duration_ns', _LONGEST_NS)}"
 
 
 def finite(column: str) -> str:
