@@ -19,6 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from taximeter_collector.errors import StartError
+from taximeter_collector.handshake import HANDSHAKE_S, Handshakes
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -149,10 +150,11 @@ class HttpServer:
         bounds: Bounds = Bounds(),
     ) -> None:
         self._socket = listener
+        protocol = _bounded(bounds)
         config = uvicorn.Config(
             app,
             interface="asgi3",
-            http=_bounded(bounds),
+            http=protocol,
             ws="none",
             proxy_headers=False,
             lifespan="off",
@@ -163,21 +165,32 @@ class HttpServer:
             date_header=False,
             timeout_keep_alive=int(bounds.idle_s) or 86400,
             timeout_graceful_shutdown=3,
-            ssl_context_factory=(lambda config, default: tls) if tls else None,
         )
-        self._server = _Server(config)
+        self._server = server = _Server(config)
+        self._handshakes = tls and Handshakes(
+            listener,
+            tls,
+            lambda: protocol(config, server.server_state, {}),
+            full=lambda more: len(server.server_state.connections) + more >= bounds.connections,
+            refused=bounds.refused,
+            seconds=min(HANDSHAKE_S, bounds.header_s or HANDSHAKE_S),
+        )
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._server.serve([self._socket]))
+        self._task = asyncio.create_task(self._server.serve([] if self._handshakes else [self._socket]))
         while not self._server.started:
             if self._task.done():
                 await self._task
                 raise StartError(f"the HTTP server on {self._socket.getsockname()} did not start")
             await asyncio.sleep(0.005)
+        if self._handshakes:
+            self._handshakes.start()
 
     async def stop(self) -> None:
         """Let requests under way finish, within three seconds."""
+        if self._handshakes:
+            await self._handshakes.stop()
         self._server.should_exit = True
         if self._task is not None:
             await self._task

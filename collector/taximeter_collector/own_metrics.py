@@ -32,6 +32,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "otelcol_process_cpu_seconds": ("counter", "CPU time, user and system"),
     "taximeter_collector_duplicate_requests": ("counter", "requests seen before: acknowledged, not stored"),
     "taximeter_collector_malformed_requests": ("counter", "requests refused for good, by reason"),
+    "taximeter_collector_rejected_spans": (
+        "counter",
+        "spans refused for good: wrong ids, or an end before the start",
+    ),
     "taximeter_collector_refused_connections": ("counter", "connections closed unserved, by reason"),
     "taximeter_collector_refused_requests": ("counter", "requests refused with a wish to retry, by reason"),
     "taximeter_collector_dead_letters": ("counter", "requests written to a dead-letter file"),

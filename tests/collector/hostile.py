@@ -15,6 +15,7 @@ from google.protobuf import json_format
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 PATHS = ("/v1/traces", "/v1/metrics", "/v1/logs")
 
@@ -27,6 +28,8 @@ class Shot:
     path: str
     body: bytes
     headers: dict[str, str]
+    wrong_spans: int = -1  # so many must be rejected, all or beside good ones; -1: it is not known
+    good_spans: int = 0  # beside them
 
 
 def good(number: int) -> bytes:
@@ -151,32 +154,56 @@ class Hostile:
         return _shot("invalid UTF-8", path, body)
 
     def _ids(self) -> Shot:
-        request = trace_service_pb2.ExportTraceServiceRequest()
-        span = request.resource_spans.add().scope_spans.add().spans.add(name="odd")
-        span.trace_id = self._rnd.randbytes(self._rnd.choice((0, 1, 8, 15, 17, 4000)))
-        span.span_id = self._rnd.randbytes(self._rnd.choice((0, 7, 8, 9, 4000)))
-        span.parent_span_id = self._rnd.randbytes(self._rnd.choice((0, 3, 8, 4000)))
-        return _shot("wrong id lengths", PATHS[0], request.SerializeToString())
+        return self._wrong("wrong id lengths", self._wrong_ids)
 
     def _durations(self) -> Shot:
+        return self._wrong("negative durations", self._negative)
+
+    def _wrong(self, kind: str, spoil: Callable[[Span], None]) -> Shot:
+        """One wrong span alone, or some among right ones, in two scopes."""
+        rnd = self._rnd
         request = trace_service_pb2.ExportTraceServiceRequest()
-        span = request.resource_spans.add().scope_spans.add().spans.add(name="odd", kind=2)
-        span.trace_id, span.span_id = self._rnd.randbytes(16), self._rnd.randbytes(8)
-        span.start_time_unix_nano = self._rnd.choice((2**64 - 1, 2**63, 10, 0))
-        span.end_time_unix_nano = self._rnd.choice((0, 1, 2**63 - 1, 2**64 - 1))
-        return _shot("negative durations", PATHS[0], request.SerializeToString())
+        scopes = [request.resource_spans.add().scope_spans.add() for _ in range(2)]
+        spoilt = [True] if rnd.random() < 0.5 else [rnd.random() < 0.3 for _ in range(rnd.randrange(2, 40))]
+        for wrong in spoilt:
+            span = rnd.choice(scopes).spans.add(name="odd", kind=2)
+            span.trace_id, span.span_id = rnd.randbytes(16), rnd.randbytes(8)
+            span.parent_span_id = rnd.choice((b"", rnd.randbytes(8)))
+            span.start_time_unix_nano = rnd.choice((0, 10**18, 2**63, 2**64 - 9))
+            span.end_time_unix_nano = span.start_time_unix_nano + rnd.choice((0, 5))
+            if wrong:
+                spoil(span)
+        bad = sum(spoilt)
+        body = request.SerializeToString()
+        return Shot(kind, PATHS[0], body, _PROTOBUF, wrong_spans=bad, good_spans=len(spoilt) - bad)
+
+    def _wrong_ids(self, span: Span) -> None:
+        rnd = self._rnd
+        match rnd.randrange(4):
+            case 0:
+                span.trace_id = rnd.randbytes(rnd.choice((0, 1, 8, 15, 17, 24, 32, 4000)))
+            case 1:
+                span.span_id = rnd.randbytes(rnd.choice((0, 7, 9, 16, 4000)))
+            case 2:
+                span.parent_span_id = rnd.randbytes(rnd.choice((3, 7, 9, 16, 4000)))
+            case _:
+                span.trace_id, span.span_id = rnd.choice(((bytes(16), b"12345678"), (b"1" * 16, bytes(8))))
+
+    def _negative(self, span: Span) -> None:
+        start, end = self._rnd.choice(((2**64 - 1, 2**63 - 1), (2**63, 1), (10, 1), (11, 10), (2**64 - 1, 1)))
+        span.start_time_unix_nano, span.end_time_unix_nano = start, end
 
     def _nested(self) -> Shot:
         value = self._deep[self._rnd.choice((20, 45, 55, 500, 3000))]
         pair = b"\x0a\x01k\x12" + _varint(len(value)) + value
-        span = b"\x4a" + _varint(len(pair)) + pair
+        span = _IDS + b"\x4a" + _varint(len(pair)) + pair
         for field in (b"\x12", b"\x12", b"\x0a"):
             span = field + _varint(len(span)) + span
         return _shot("deep nesting", PATHS[0], span)
 
     def _counts(self) -> Shot:
         many = self._rnd.choice((100, 1000, 1000, 20_000))
-        span = b"\x4a\x00" * many  # attributes without anything
+        span = _IDS + b"\x4a\x00" * many  # attributes without anything
         for field in (b"\x12", b"\x12", b"\x0a"):
             span = field + _varint(len(span)) + span
         return _shot("huge counts", PATHS[0], span)
@@ -219,6 +246,7 @@ class Hostile:
         return Shot("headers", path, bytes(body), headers)
 
 
+_IDS = b"\x0a\x10" + b"t" * 16 + b"\x12\x08" + b"s" * 8
 _PROTOBUF = {"content-type": "application/x-protobuf"}
 _JSON = {"content-type": "application/json"}
 

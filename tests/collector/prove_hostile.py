@@ -1,7 +1,8 @@
 """``make prove-hostile``: what a stranger can send, in process and over sockets, and what it costs.
 
 Every request must be answered 2xx (what is left of it is valid OTLP) or refused for good (4xx), and counted;
-nothing may crash, hang, grow, or harm the good requests sent between.
+nothing may crash, hang, grow, or harm the good requests sent between. Of spans with wrong ids, or an end
+before the start, exactly these must be rejected: the whole request, or by partial success the good ones kept.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import duckdb
 import grpc
 import httpx
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from taximeter_collector.config.sampling import policies as read_policies
 from taximeter_collector.log import Row
@@ -44,6 +46,7 @@ _POLICIES = [
     {"name": "dear", "type": "expensive", "expensive": {"min_usd": 0.1}},
 ]
 _PROTOBUF = {"content-type": "application/x-protobuf"}
+_JSON = {"content-type": "application/json"}
 Table = dict[str, Counter[str]]
 
 
@@ -75,55 +78,79 @@ async def in_process(count: int, seed: int, table: Table) -> list[str]:
     made, problems = Hostile(seed), []
     begun = time.monotonic()
     peak = resident_bytes()
+    expected = 0  # spans made wrong on purpose
     for number in range(count):
         shot = made.bomb() if number % 5000 == 4999 else made.shot()
-        status = await _ask(app, shot)
-        table[shot.kind][_class(status)] += 1
-        if not 200 <= status < 300 and not 400 <= status < 500:
-            problems.append(f"{shot.kind}: answered {status}")
+        status, rejected = await _ask(app, shot)
+        table[shot.kind][_class(shot, status, rejected)] += 1
+        if _class(shot, status, rejected) == "wrong":
+            problems.append(f"{shot.kind}: answered {status}, {rejected} of {shot.wrong_spans} rejected")
+        expected += max(0, shot.wrong_spans)
         if number % 1000 == 0:
             peak = max(peak, resident_bytes())
-            status = await _ask(
-                app, Shot("good", PATHS[0], good(number), {"content-type": "application/x-protobuf"})
-            )
-            if status != 200:
-                problems.append(f"a good request after {number} bad ones: {status}")
+            answer = await _ask(app, Shot("good", PATHS[0], good(number), _PROTOBUF))
+            if answer != (200, 0):
+                problems.append(f"a good request after {number} bad ones: {answer}")
         if number % 20_000 == 0 and sys.stderr.isatty():
             sys.stderr.write(f"\r{number:,} of {count:,}")
     refused = sum(c["refused"] for c in table.values())
     counted = sum(own._values["taximeter_collector_malformed_requests"].values())
+    rejected = int(sum(own._values["taximeter_collector_rejected_spans"].values()))
+    if rejected < expected:  # mutation by chance makes a few more
+        problems.append(f"{expected} wrong spans, {rejected} counted as rejected")
     unsupported = table["headers"]["refused"]
     if not refused - unsupported <= counted <= refused:
         problems.append(f"{refused} refused, {counted} counted")
     print(
         f"in process: {count:,} requests in {time.monotonic() - begun:.0f} s, peak memory {peak >> 20} MiB, "
-        f"{refused:,} refused, {counted:,.0f} counted as malformed (a wrong content-type is no OTLP at all)",
+        f"{refused:,} refused, {counted:,.0f} counted as malformed (a wrong content-type is no OTLP at all); "
+        f"{expected:,} spans made wrong on purpose, {rejected:,} counted as rejected",
         flush=True,
     )
     return problems
 
 
-async def _ask(app: Any, shot: Shot) -> int:
+async def _ask(app: Any, shot: Shot) -> tuple[int, int]:
+    """The status, and how many items the answer says were rejected."""
     statuses: list[int] = []
+    answer = b""
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": shot.body, "more_body": False}
 
     async def send(event: Any) -> None:
+        nonlocal answer
         if event["type"] == "http.response.start":
             statuses.append(event["status"])
+        else:
+            answer += event["body"]
 
     headers = [(k.encode(), v.encode()) for k, v in shot.headers.items()]
     try:
         await app({"type": "http", "path": shot.path, "method": "POST", "headers": headers}, receive, send)
     except Exception as error:
         print(f"{shot.kind}: {type(error).__name__}: {error}; body {shot.body[:80]!r}", flush=True)
-        return 599
-    return statuses[0]
+        return 599, 0
+    return statuses[0], _rejected(shot, answer) if statuses[0] == 200 else 0
 
 
-def _class(status: int) -> str:
-    return "accepted" if status < 300 else "refused" if 400 <= status < 500 else "wrong"
+def _rejected(shot: Shot, answer: bytes) -> int:
+    if shot.headers == _JSON or shot.path != PATHS[0]:
+        return 0
+    response = trace_service_pb2.ExportTraceServiceResponse.FromString(answer)
+    return response.partial_success.rejected_spans
+
+
+def _class(shot: Shot, status: int, rejected: int) -> str:
+    """How the answer is to be judged."""
+    if not (200 <= status < 300 or 400 <= status < 500):
+        return "wrong"
+    taken = status < 300
+    if shot.wrong_spans >= 0:  # it is known what had to come
+        all_wrong = not shot.good_spans
+        if taken == all_wrong or (taken and rejected != shot.wrong_spans):
+            return "wrong"
+    return ("in part" if rejected else "accepted") if taken else "refused"
 
 
 def over_sockets(count: int, seed: int, table: Table, folder: Path) -> list[str]:
@@ -162,18 +189,23 @@ def over_sockets(count: int, seed: int, table: Table, folder: Path) -> list[str]
                     protobuf = shot.headers == _PROTOBUF
                     try:
                         if protobuf and rnd.random() < 0.1:
-                            status = _by_grpc(calls[shot.path], shot.body)
+                            status, answer = _by_grpc(calls[shot.path], shot.body)
                         else:
                             url = made.url(shot.path)
-                            status = client.post(url, content=shot.body, headers=shot.headers).status_code
+                            response = client.post(url, content=shot.body, headers=shot.headers)
+                            status, answer = response.status_code, response.content
                     except httpx.TransportError as error:
-                        status = 599
+                        status, answer = 599, b""
                         with lock:
                             problems.append(f"{shot.kind}: {type(error).__name__}: {error}")
+                    rejected = _rejected(shot, answer) if status == 200 else 0
+                    judged = _class(shot, status, rejected)
                     with lock:
-                        table[shot.kind][_class(status)] += 1
-                        if _class(status) == "wrong":
-                            problems.append(f"{shot.kind}: answered {status}")
+                        table[shot.kind][judged] += 1
+                        if judged == "wrong":
+                            problems.append(
+                                f"{shot.kind}: answered {status}, {rejected} of {shot.wrong_spans} rejected"
+                            )
                     if number % 250 == 0:
                         one = worker * 10**6 + number + 10**9
                         body = good(one)
@@ -227,14 +259,14 @@ def _stored(folder: Path) -> dict[str, int]:
         return {}
 
 
-def _by_grpc(call: Any, body: bytes) -> int:
+def _by_grpc(call: Any, body: bytes) -> tuple[int, bytes]:
     try:
-        call(body, timeout=60)
+        answer: bytes = call(body, timeout=60)
     except grpc.RpcError as error:
         code = error.code()
         permanent = code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
-        return 400 if permanent else 599
-    return 200
+        return (400 if permanent else 599), b""
+    return 200, answer
 
 
 def slow_and_many(made: Collector, goods: list[int]) -> list[str]:
@@ -272,9 +304,10 @@ def _memory(made: Collector, what: str = "VmRSS") -> int:
 
 
 def show(table: Table) -> None:
-    print(f"  {'what was done to it':24s} {'accepted':>10s} {'refused':>10s} {'wrong':>6s}")
+    print(f"  {'what was done to it':24s} {'accepted':>10s} {'in part':>10s} {'refused':>10s} {'wrong':>6s}")
     for kind, found in sorted(table.items()):
-        print(f"  {kind:24s} {found['accepted']:10,d} {found['refused']:10,d} {found['wrong']:6,d}")
+        counts = [found[judged] for judged in ("accepted", "in part", "refused")]
+        print(f"  {kind:24s}" + "".join(f" {n:10,d}" for n in counts) + f" {found['wrong']:6,d}")
     print(flush=True)
 
 

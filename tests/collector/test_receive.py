@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 import grpc
 import pyarrow as pa
 import pytest
+from google.protobuf import json_format
 from google.rpc import status_pb2
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
@@ -165,6 +167,56 @@ def test_bad_bodies_are_refused_for_good_and_counted(
     assert says in message
     assert running.own("taximeter_collector_malformed_requests", reason=reason) == before + 1
     assert running.own("otelcol_receiver_accepted_spans") == accepted
+
+
+def test_wrong_spans_are_rejected_and_their_neighbours_kept(
+    running: Collector, backend: tuple[GrpcBackend, int]
+) -> None:
+    def request(name: str, *, right: bool) -> trace_service_pb2.ExportTraceServiceRequest:
+        made = trace_service_pb2.ExportTraceServiceRequest.FromString(trace_request(7000, 1))
+        spans = made.resource_spans[0].scope_spans[0].spans
+        spans.add().CopyFrom(spans[0])
+        spans.add().CopyFrom(spans[0])
+        spans[0].name = name
+        spans[1].trace_id = b"short"
+        spans[2].end_time_unix_nano = spans[2].start_time_unix_nano - 1
+        if not right:
+            del spans[0]
+        return made
+
+    def counted() -> tuple[float, ...]:
+        names = ("rejected_spans", "malformed_requests", "refused_requests")
+        return tuple(running.own(f"taximeter_collector_{name}") for name in names)
+
+    before = counted()
+    answer = running.post(request("kept-1", right=True).SerializeToString())
+    told = trace_service_pb2.ExportTraceServiceResponse.FromString(answer.content).partial_success
+    assert (answer.status_code, told.rejected_spans) == (200, 2)
+    assert (
+        told.error_message
+        == "2 spans are not valid; of the first, trace_id has 5 bytes, not 16: mend the sender"
+    )
+    as_json = json_format.MessageToDict(request("kept-2", right=True))
+    for span in as_json["resourceSpans"][0]["scopeSpans"][0][
+        "spans"
+    ]:  # hex, where protobuf's JSON has base64
+        for key in ("traceId", "spanId", "parentSpanId"):
+            if key in span:
+                span[key] = base64.b64decode(span[key]).hex()
+    answer = running.post(json.dumps(as_json).encode(), content_type="application/json")
+    assert answer.json()["partialSuccess"]["rejectedSpans"] == "2"
+    with grpc.insecure_channel(f"127.0.0.1:{running.ports['grpc']}") as channel:
+        stub = trace_service_pb2_grpc.TraceServiceStub(channel)  # type: ignore[no-untyped-call]
+        assert stub.Export(request("kept-3", right=True), timeout=30).partial_success.rejected_spans == 2
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Export(request("none", right=False), timeout=30)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details().startswith("no span of the request (2) is valid; of the first, trace_id")
+    assert running.post(request("none", right=False).SerializeToString()).status_code == 400
+    for name in ("kept-1", "kept-2", "kept-3"):
+        arrived(backend, name)
+    assert "none" not in backend[0].received.span_names()
+    assert counted() == (before[0] + 10, before[1] + 2, before[2])
 
 
 def test_wrong_path_method_and_type(running: Collector) -> None:

@@ -7,7 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,46 @@ def test_users_with_plain_and_hashed_passwords(tmp_path: Path) -> None:
         for pair in ("ali:open", "me:x", "nobody:plain", "me", ":", "old:W6ph5Mm5Pz8GgiULbPgzG37mj9g="):
             assert made.post(trace_request(9), authorization=basic(pair)).status_code == 401, pair
         assert made.post(trace_request(9), authorization="Basic !").status_code == 401
+
+
+def test_connections_that_never_end_their_handshake_are_counted_and_ended(tmp_path: Path) -> None:
+    with certificates(tmp_path) as files, collector(tmp_path, {"debug": None}, {"traces": ["debug"]}) as made:
+        tls = {"cert_file": files["server"], "key_file": files["server_key"]}
+        limits = {"max_connections": 30, "read_header_timeout": "2s"}
+        secure(made, {}, http={"tls": tls, **limits}, grpc={"tls": tls, "max_connections": 30})
+        made.start()
+        trusted = ssl.create_default_context(cafile=files["ca"])
+        root = grpc.ssl_channel_credentials(Path(files["ca"]).read_bytes())
+        assert made.process is not None
+        descriptors = Path(f"/proc/{made.process.pid}/fd")
+
+        def send(number: int) -> bool:
+            url = f"https://localhost:{made.ports['http']}/v1/traces"
+            headers = {"content-type": "application/x-protobuf"}
+            try:
+                with httpx.Client(verify=trusted, timeout=5) as client:
+                    return client.post(url, content=trace_request(number), headers=headers).is_success
+            except httpx.TransportError:
+                return False
+
+        assert send(0)
+        before = len(list(descriptors.iterdir()))
+        with ExitStack() as stack:
+            for port in (made.ports["http"], made.ports["grpc"]):
+                for number in range(100):
+                    one = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+                    with suppress(OSError):
+                        one.sendall(b"\x16\x03\x01"[: number % 4])  # as a handshake begins, or nothing
+            name = "taximeter_collector_refused_connections"
+            wait_for(lambda: made.own(name, reason="connections") >= 70, "connections beyond 30 are closed")
+            assert len(list(descriptors.iterdir())) - before <= 70
+            wait_for(lambda: made.own(name, reason="handshake") >= 30, "slow handshakes end")
+            assert send(1), "good data while the strangers are still there"
+        port = made.ports["grpc"]
+        wait_for(
+            lambda: export(port, trace_request(2), credentials=root) is grpc.StatusCode.OK, "gRPC again", 40
+        )
+        assert made.own("otelcol_receiver_accepted_spans") == 3
 
 
 @pytest.mark.parametrize("kind", ["otlp_grpc", "otlp_http"])

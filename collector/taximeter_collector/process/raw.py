@@ -106,6 +106,13 @@ def status_code(status: bytes) -> int:
     return code
 
 
+def count(payload: bytes) -> int:
+    """How many spans a serialised request has. Raises ``DecodeError``."""
+    return sum(
+        len(scope.spans) for resource in Traces.FromString(payload).resources for scope in resource.scopes
+    )
+
+
 def scopes(payload: bytes) -> Iterator[tuple[Any, Any, list[bytes]]]:
     """A serialised request by resource and scope: their messages and the spans. Raises ``DecodeError``."""
     for resource in Traces.FromString(payload).resources:
@@ -163,7 +170,7 @@ def join_groups(groups: Iterable[RawSpans]) -> bytes:
 def text_attribute(key: str, value: str) -> bytes:
     """One more attribute of a span, encoded: append it to the span's bytes."""
     encoded = value.encode()
-    return _attribute(key, b"\x0a" + _varint(len(encoded)) + encoded)
+    return _attribute(key, b"\x0a" + varint(len(encoded)) + encoded)
 
 
 def number_attribute(key: str, value: float) -> bytes:
@@ -178,11 +185,12 @@ def boolean_attribute(key: str, value: bool) -> bytes:
 
 def _attribute(key: str, value: bytes) -> bytes:
     name = key.encode()
-    pair = b"\x0a" + _varint(len(name)) + name + b"\x12" + _varint(len(value)) + value
-    return b"\x4a" + _varint(len(pair)) + pair  # field 9 of Span: attributes
+    pair = b"\x0a" + varint(len(name)) + name + b"\x12" + varint(len(value)) + value
+    return b"\x4a" + varint(len(pair)) + pair  # field 9 of Span: attributes
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """A number as protobuf writes lengths."""
     encoded = bytearray()
     while number > 127:
         encoded.append(number & 127 | 128)

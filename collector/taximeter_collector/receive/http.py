@@ -67,7 +67,9 @@ def otlp_http(intake: Intake, paths: dict[str, Signal], max_body: int) -> App:
         except Refusal as refusal:
             await _refuse(send, refusal, kind)
             return
-        await respond(send, 200, b"{}" if kind == JSON else response, kind)
+        if kind == JSON:
+            response = json_format.MessageToJson(signal.response.FromString(response)).encode()
+        await respond(send, 200, response, kind)
 
     return app
 

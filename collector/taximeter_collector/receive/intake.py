@@ -2,12 +2,14 @@
 
 A request comes out of :meth:`Intake.accept` acknowledged (it is on disk, or was already), or
 as a :class:`~taximeter_collector.errors.Refusal`, retryable or not. There is no third way,
-and each way is counted.
+and each way is counted. Of a request in which some spans are none (:mod:`.span_check`) the others are
+acknowledged, and the sender is told how many were not (OTLP's partial success).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -15,6 +17,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from taximeter_collector.errors import Refusal
 from taximeter_collector.log import Log
 from taximeter_collector.own_metrics import OwnMetrics
+from taximeter_collector.receive.span_check import check, good_spans
 from taximeter_collector.signals import SIGNALS, Signal
 
 
@@ -44,7 +47,7 @@ class Intake:
     async def accept(self, signal: Signal, payload: bytes, transport: str) -> bytes:
         """Validate and store one serialised request; returns the serialised response."""
         try:
-            request = signal.request.FromString(payload)
+            items, payload, rejected, wrong = _read(signal, payload)
         except DecodeError as error:
             message = (
                 f"the body ({len(payload)} bytes) is not a valid {signal.request.DESCRIPTOR.name} "
@@ -52,7 +55,10 @@ class Intake:
             )
             refusal = Refusal("malformed", message, retryable=False)
             raise self.refused(refusal, transport) from error
-        items = signal.count(request)
+        if rejected and not items:
+            self._reject(signal, rejected, transport)
+            message = f"no span of the request ({rejected}) is valid; of the first, {wrong}: mend the sender"
+            raise self.refused(Refusal("wrong_spans", message, retryable=False), transport)
         if items:
             try:
                 reason = self._over_limit[signal.name]() if signal.name in self._over_limit else ""
@@ -68,7 +74,11 @@ class Intake:
                 self._count(signal, "refused", items, transport)
                 raise self.refused(refusal, transport) from None
             self._count(signal, "accepted", items, transport)
-        return b""  # a serialised response without partial success is empty
+        if not rejected:
+            return b""  # a serialised response without partial success is empty
+        self._reject(signal, rejected, transport)
+        message = f"{rejected} spans are not valid; of the first, {wrong}: mend the sender"
+        return _partial(signal, rejected, message)
 
     def refused(self, refusal: Refusal, transport: str) -> Refusal:
         """Count a refusal; for use as ``raise intake.refused(...)``."""
@@ -81,9 +91,34 @@ class Intake:
         )
         return refusal
 
+    def _reject(self, signal: Signal, items: int, transport: str) -> None:
+        name = f"taximeter_collector_rejected_{signal.noun}"
+        self._own.add(name, items, receiver=self.receiver, transport=transport)
+
     def _count(self, signal: Signal, verb: str, items: int, transport: str) -> None:
         name = f"otelcol_receiver_{verb}_{signal.noun}"
         self._own.add(name, items, receiver=self.receiver, transport=transport)
+
+
+def _read(signal: Signal, payload: bytes) -> tuple[int, bytes, int, str]:
+    """The right items' number, the request of them alone; how many were wrong, and what with the first."""
+    if signal.name != "traces":
+        return signal.count(signal.request.FromString(payload)), payload, 0, ""
+    items, right = check(payload)
+    if right:
+        return items, payload, 0, ""
+    good = good_spans(payload)
+    if good.spans == items:
+        return items, payload, 0, ""
+    return good.spans, good.payload, items - good.spans, good.wrong
+
+
+def _partial(signal: Signal, rejected: int, message: str) -> bytes:
+    response: Any = signal.response()
+    setattr(response.partial_success, signal.rejected_field, rejected)
+    response.partial_success.error_message = message
+    encoded: bytes = response.SerializeToString()
+    return encoded
 
 
 def unauthenticated(why: str) -> Refusal:
