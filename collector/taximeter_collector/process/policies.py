@@ -1,8 +1,8 @@
 """The policies of tail sampling: which traces are worth keeping, and why.
 
-A trace is judged from facts gathered span by span, so that no span need be held: a policy sees
-each span once (``see``) and answers at the end (``decide``). Answers combine as officially: an
-inverted "no" wins over a "yes", a "yes" over an inverted "yes", and nothing is a "no".
+A trace is judged from facts gathered as its spans come, so that no span need be held: a policy sees
+each span once, together with its neighbours (``see``), and answers at the end (``decide``). Answers combine
+as officially: an inverted "no" wins over a "yes", a "yes" over an inverted "yes", and nothing is a "no".
 
 Two policies are Taximeter's own: ``expensive`` (the money of the trace's model calls) and
 ``n_plus_one`` (one statement sent many times).
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -42,7 +42,7 @@ class Facts:
     """What is known of one trace. ``marks`` has one bit for each part of a policy that a span has met."""
 
     first_ns: int  # when its first span was received
-    seqs: list[int] = field(default_factory=list)  # rows of the log that hold its spans
+    places: list[int] = field(default_factory=list)  # where its spans are in the log (:func:`place`)
     spans: int = 0
     start: int = 0  # ns, the earliest
     end: int = 0  # ns, the latest
@@ -51,23 +51,41 @@ class Facts:
     statements: dict[int, int] | None = None
     weight: float = 1.0  # how many traces this one stands for, by an upstream sampler's word
 
-    def add(self, heads: list[Any]) -> None:
-        """Count these spans in, and stretch the time to theirs."""
-        self.spans += len(heads)
-        self.start, self.end = stretched(self.start, self.end, heads)
+    def add(self, starts: list[int], ends: list[int]) -> None:
+        """Count spans with these times in, and stretch the time to theirs."""
+        self.spans += len(starts)
+        self.start, self.end = stretched(self.start, self.end, starts, ends)
 
 
-def stretched(start: int, end: int, heads: list[Any]) -> tuple[int, int]:
+def stretched(start: int, end: int, starts: list[int], ends: list[int]) -> tuple[int, int]:
     """The time from ``start`` to ``end`` (0: none yet), stretched to these spans'."""
-    starts = [head.start for head in heads]
-    earliest = min(starts)
+    earliest, latest = min(starts), max(ends)
     if earliest:
         start = min(start, earliest) if start else earliest
     else:  # a span without a start; as officially, whatever comes next replaces it
         for begun in starts:
             if not start or begun < start:
                 start = begun
-    return start, max(end, *[head.end for head in heads])
+    return start, max(end, latest)
+
+
+def place(seq: int, begin: int, end: int) -> int:
+    """Spans ``begin`` to ``end`` of a row of the log, in one number: there is one for each open trace."""
+    return seq << 64 | begin << 32 | end
+
+
+def placed(place: int) -> tuple[int, int, int]:
+    """The same, apart."""
+    return place >> 64, place >> 32 & 0xFFFFFFFF, place & 0xFFFFFFFF
+
+
+class Seen(NamedTuple):
+    """Neighbouring spans of one scope, and the facts of the trace of each; None where that is decided."""
+
+    resource: Any  # its Resource message
+    spans: list[bytes]
+    heads: list[Any]
+    facts: list[Facts | None]
 
 
 class Policy:
@@ -78,11 +96,11 @@ class Policy:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def see(self, facts: Facts, heads: list[Any], spans: list[bytes], resource: Any) -> None:
-        """Take note of spans of one trace: their heads, their bytes, their resource's message.
+    def see(self, seen: Seen) -> None:
+        """Take note of spans. Asked only if overridden."""
 
-        ``facts`` has the times of what came before. Asked only if overridden.
-        """
+    def stretch(self, facts: Facts, starts: list[int], ends: list[int]) -> None:
+        """Take note of the times of spans of one trace; ``facts`` has those of what came before. Likewise."""
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
         raise NotImplementedError
@@ -113,10 +131,10 @@ class LatencyBetween(Policy):
         super().__init__(name)
         self._low, self._high, self._bit = values["threshold_ms"], values["upper_threshold_ms"], bit
 
-    def see(self, facts: Facts, heads: list[Any], spans: list[bytes], resource: Any) -> None:
+    def stretch(self, facts: Facts, starts: list[int], ends: list[int]) -> None:
         start, end = facts.start, facts.end
-        for head in heads:
-            start, end = stretched(start, end, [head])
+        for begun, ended in zip(starts, ends, strict=True):
+            start, end = stretched(start, end, [begun], [ended])
             if self._low < (end - start) // 1_000_000 <= self._high:
                 facts.marks |= self._bit
                 return
@@ -133,12 +151,17 @@ class StatusCode(Policy):
         self._codes = {_STATUS[code] for code in values["status_codes"]}
         self._bit = bit
 
-    def see(self, facts: Facts, heads: list[Any], spans: list[bytes], resource: Any) -> None:
+    def see(self, seen: Seen) -> None:
         codes = self._codes
-        for status in [head.status for head in heads]:
-            if (status_code(status) if status else 0) in codes:
+        for index, status in enumerate([head.status for head in seen.heads]):
+            if status:
+                if status_code(status) not in codes:
+                    continue
+            elif 0 not in codes:
+                continue
+            facts = seen.facts[index]
+            if facts is not None:
                 facts.marks |= self._bit
-                return
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
         return Answer.YES if facts.marks & self._bit else Answer.NO
@@ -148,6 +171,7 @@ class Attribute(Policy):
     """Some span, or its resource, has an attribute whose value passes a test.
 
     ``texts``: the only values that pass, where so few do: a span without any of them is not decoded.
+    Most spans have neither key nor text, and a search for bytes is cheaper than decoding.
     """
 
     def __init__(
@@ -162,30 +186,33 @@ class Attribute(Policy):
     ) -> None:
         super().__init__(name)
         self._key, self._test, self._bit, self._invert = key, test, bit, invert
-        self._needle = key.encode()
+        self._about = key.encode()
         self._texts = [text.encode() for text in texts]
+        self._needle = self._texts[0] if len(self._texts) == 1 else self._about  # a value is the rarer
         self._resource: tuple[bytes, bool] = (b"", False)  # the last one, and whether it passed
 
-    def see(self, facts: Facts, heads: list[Any], spans: list[bytes], resource: Any) -> None:
-        if facts.marks & self._bit:
-            return
-        about: bytes = resource.resource
+    def see(self, seen: Seen) -> None:
+        about: bytes = seen.resource.resource
         if about != self._resource[0]:
-            found = self._needle in about and self._passes(Resource.FromString(about).attributes)
+            found = self._about in about and self._passes(Resource.FromString(about).attributes)
             self._resource = (about, found)
         if self._resource[1]:
-            facts.marks |= self._bit
+            for facts in seen.facts:
+                if facts is not None:
+                    facts.marks |= self._bit
             return
-        needle, texts = self._needle, self._texts
-        # Most spans do not have the key: a search for its bytes is cheaper than decoding.
-        for span in spans:
-            if (
-                needle in span
-                and (not texts or any(text in span for text in texts))
-                and self._passes(Span.FromString(span).attributes)
-            ):
+        needle = self._needle
+        for index, span in [(index, span) for index, span in enumerate(seen.spans) if needle in span]:
+            facts = seen.facts[index]
+            if facts is not None and not facts.marks & self._bit and self._has(span):
                 facts.marks |= self._bit
-                return
+
+    def _has(self, span: bytes) -> bool:
+        return (
+            self._about in span
+            and (not self._texts or any(text in span for text in self._texts))
+            and self._passes(Span.FromString(span).attributes)
+        )
 
     def _passes(self, pairs: Iterable[Any]) -> bool:
         return any(pair.key == self._key and self._test(pair.value) for pair in pairs)
@@ -239,9 +266,13 @@ class And(Policy):
         for part in parts:
             self.rate *= part.rate
 
-    def see(self, facts: Facts, heads: list[Any], spans: list[bytes], resource: Any) -> None:
+    def see(self, seen: Seen) -> None:
         for part in self._parts:
-            part.see(facts, heads, spans, resource)
+            part.see(seen)
+
+    def stretch(self, facts: Facts, starts: list[int], ends: list[int]) -> None:
+        for part in self._parts:
+            part.stretch(facts, starts, ends)
 
     def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
         for part in self._parts:
@@ -257,9 +288,9 @@ class Expensive(Policy):
         super().__init__(name)
         self._least = values["min_usd"]
 
-    def see(self, facts: Facts, heads: list[Any], spans: list[bytes], resource: Any) -> None:
-        for span in spans:
-            if b".cost.amount" not in span:
+    def see(self, seen: Seen) -> None:
+        for facts, span in zip(seen.facts, seen.spans, strict=True):
+            if facts is None or b".cost.amount" not in span:
                 continue
             for pair in Span.FromString(span).attributes:
                 if pair.key in (semconv.GEN_AI_USAGE_COST_AMOUNT, semconv.COLLECTOR_COST_AMOUNT):
@@ -279,9 +310,9 @@ class NPlusOne(Policy):
         self._least = values["min_calls"]
         self._needles = [key.encode() for key in self._KEYS]
 
-    def see(self, facts: Facts, heads: list[Any], spans: list[bytes], resource: Any) -> None:
-        for span in spans:
-            if any(needle in span for needle in self._needles):
+    def see(self, seen: Seen) -> None:
+        for facts, span in zip(seen.facts, seen.spans, strict=True):
+            if facts is not None and any(needle in span for needle in self._needles):
                 self._count(facts, span)
 
     def _count(self, facts: Facts, span: bytes) -> None:

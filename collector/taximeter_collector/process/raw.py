@@ -8,7 +8,9 @@ as ``repeated bytes``, spans can be grouped by trace, kept or dropped, and given
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from taximeter_collector.schema import BYTES, ENUM, FIXED64, MANY, MESSAGE, ONE, STRING, Schema, messages
@@ -118,6 +120,16 @@ def scopes(payload: bytes) -> Iterator[tuple[Any, Any, list[bytes]]]:
     for resource in Traces.FromString(payload).resources:
         for scope in resource.scopes:
             yield resource, scope, list(scope.spans)
+
+
+def parts(payload: bytes, ranges: Iterable[tuple[int, int]]) -> Iterator[RawSpans]:
+    """For each (begin, end) these spans, counted through the request; each lies in one scope."""
+    found = [(r, scope) for r in Traces.FromString(payload).resources for scope in r.scopes]
+    firsts = list(accumulate((len(scope.spans) for _, scope in found), initial=0))
+    for begin, end in ranges:
+        at = bisect_right(firsts, begin) - 1
+        resource, scope = found[at]
+        yield RawSpans(resource, scope, scope.spans[begin - firsts[at] : end - firsts[at]])
 
 
 def spans(payload: bytes) -> Iterator[RawSpan]:

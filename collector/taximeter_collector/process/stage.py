@@ -29,6 +29,7 @@ from taximeter_collector.log import Batch, Log, Row
 from taximeter_collector.own_metrics import OwnMetrics
 from taximeter_collector.process import raw
 from taximeter_collector.process.chain import Chain
+from taximeter_collector.process.policies import placed
 from taximeter_collector.process.tail_sampling import Decided, Decision, Late, Sampler
 
 _logger = logging.getLogger(__name__)
@@ -129,9 +130,13 @@ class TailSamplingStage:
     async def _emit(self, outcomes: list[Decided | Late]) -> bool:
         """Write what was decided, in order; False when the drain began before that was possible."""
         decided = [o for o in outcomes if isinstance(o, Decided)]
-        wanted = {o.trace_id: o.decision for o in decided if o.decision.kept or self._sampler.dry_run}
-        seqs = {seq for o in decided if o.trace_id in wanted for seq in o.seqs}
-        spans = await asyncio.to_thread(self._gather, await self._source.rows(seqs), wanted)
+        wanted = {o.trace_id for o in decided if o.decision.kept or self._sampler.dry_run}
+        places: dict[int, list[tuple[int, int, bytes]]] = {}  # row -> begin, end, trace
+        for trace_id, _, found in decided:
+            for place in found if trace_id in wanted else ():
+                seq, begin, end = placed(place)
+                places.setdefault(seq, []).append((begin, end, trace_id))
+        spans = await asyncio.to_thread(self._gather, await self._source.rows(places), places)
         if self._annotate is not None:
             annotate = self._annotate
             spans = {trace_id: raw.grouped(annotate(raw.apart(groups))) for trace_id, groups in spans.items()}
@@ -193,22 +198,16 @@ class TailSamplingStage:
                 sampled=str(kept).lower(),
             )
 
-    def _gather(self, rows: list[Row], wanted: dict[bytes, Decision]) -> dict[bytes, list[raw.RawSpans]]:
-        """The spans of the wanted traces, as they were when each was decided."""
-        spans: dict[bytes, list[raw.RawSpans]] = {trace_id: [] for trace_id in wanted}
+    def _gather(
+        self, rows: list[Row], places: dict[int, list[tuple[int, int, bytes]]]
+    ) -> dict[bytes, list[raw.RawSpans]]:
+        """The spans of each wanted trace: the chain makes the same of a row as when they were noted."""
+        spans: dict[bytes, list[raw.RawSpans]] = {}
         for row in rows:
-            for resource, scope, found in raw.scopes(self._chain.row(row).payload):
-                last: bytes | None = None
-                into: list[bytes] | None = None
-                for trace_id, span in zip(raw.trace_ids(found), found):  # noqa: B905  (one for each)
-                    if trace_id != last:
-                        last, into = trace_id, None
-                        decision = wanted.get(trace_id)
-                        if decision is not None and row.seq <= decision.at_seq:
-                            into = []
-                            spans[trace_id].append(raw.RawSpans(resource, scope, into))
-                    if into is not None:
-                        into.append(span)
+            ranges = places[row.seq]
+            parts = raw.parts(self._chain.row(row).payload, [(begin, end) for begin, end, _ in ranges])
+            for (_, _, trace_id), part in zip(ranges, parts, strict=True):
+                spans.setdefault(trace_id, []).append(part)
         return spans
 
     def _mark(self, decision: Decision) -> bytes:

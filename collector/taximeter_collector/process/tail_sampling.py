@@ -1,7 +1,7 @@
 """Tail sampling: whole traces are kept or dropped, each for a reason, decided from facts alone.
 
 Undecided traces are in the durable log, so here a trace is only what its policies need to know and
-the numbers of the rows that hold it: some hundred bytes. When a trace is kept, its spans are
+where in the log its spans are: some hundred bytes. When a trace is kept, its spans are
 read from the log once more.
 
 Time is the moment a row was received, never the moment it was read: before each row, whatever
@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError
 
 from taximeter_collector.log import Row
 from taximeter_collector.process import raw
-from taximeter_collector.process.policies import Always, Answer, Facts, Policy
+from taximeter_collector.process.policies import Always, Answer, Facts, Policy, Seen, place, placed
 from taximeter_collector.process.policies import build as policies
 from taximeter_collector.process.raw import RawSpan
 
@@ -44,7 +44,7 @@ class Decided(NamedTuple):
 
     trace_id: bytes
     decision: Decision
-    seqs: list[int]
+    places: list[int]  # (:func:`~taximeter_collector.process.policies.place`)
 
 
 class Late(NamedTuple):
@@ -70,6 +70,7 @@ class Sampler:
         self.dry_run = dry_run  # everything is passed on, and late spans too
         self.policies = policies
         self._sees = [policy.see for policy in policies if type(policy).see is not Policy.see]
+        self._stretches = [p.stretch for p in policies if type(p).stretch is not Policy.stretch]
         self._wait_ns = int(wait_s * 1e9)
         self._root_ns = int(wait_after_root_s * 1e9)
         self._max_traces = max_traces
@@ -91,7 +92,7 @@ class Sampler:
     def settled(self) -> int:
         """Every row up to it holds decided traces only: where a restart has to begin."""
         for facts in self._open.values():  # the first is the oldest
-            return facts.seqs[0] - 1
+            return placed(facts.places[0])[0] - 1
         return self.seen
 
     def restore(self, trace_id: bytes, decision: Decision) -> None:
@@ -137,40 +138,47 @@ class Sampler:
 
     def _note(self, row: Row) -> list[tuple[RawSpan, Decision]]:
         """Note a row's spans; returns those that come after their trace was decided."""
-        late = []
+        late: list[tuple[RawSpan, Decision]] = []
+        before = 0  # spans of the row's earlier scopes
         for resource, scope, spans, heads in raw.heads(row.payload):
             ids = raw.trace_ids(spans)
+            starts, ends = [head.start for head in heads], [head.end for head in heads]
+            owners: list[Facts | None] = []
             begin, count = 0, len(ids)
             while begin < count:  # by runs: most neighbours belong to one trace
                 trace_id, end = ids[begin], begin + 1
                 while end < count and ids[end] == trace_id:
                     end += 1
-                run, its_heads = spans[begin:end], heads[begin:end]
-                begin = end
-                facts = self._facts(trace_id, row, its_heads[0])
+                facts = self._facts(trace_id, row, heads[begin])
                 if facts is None:
-                    decision = self._known(trace_id)
-                    if decision and (decision.kept or self.dry_run) and row.seq > decision.at_seq:
-                        late += [(RawSpan(resource, scope, span), decision) for span in run]
-                    continue
-                for see in self._sees:
-                    see(facts, its_heads, run, resource)
-                facts.add(its_heads)
-                if self._root_ns and not all(head.parent_span_id for head in its_heads):
-                    self._rooted.setdefault(trace_id, row.received_ns)
+                    late += self._late(trace_id, row, resource, scope, spans[begin:end])
+                else:
+                    facts.places.append(place(row.seq, before + begin, before + end))
+                    for stretch in self._stretches:
+                        stretch(facts, starts[begin:end], ends[begin:end])
+                    facts.add(starts[begin:end], ends[begin:end])
+                    if self._root_ns and not all(head.parent_span_id for head in heads[begin:end]):
+                        self._rooted.setdefault(trace_id, row.received_ns)
+                owners += [facts] * (end - begin)
+                begin = end
+            for see in self._sees:
+                see(Seen(resource, spans, heads, owners))
+            before += count
         return late
+
+    def _late(
+        self, trace_id: bytes, row: Row, resource: Any, scope: Any, run: list[bytes]
+    ) -> list[tuple[RawSpan, Decision]]:
+        decision = self._known(trace_id)
+        if decision and (decision.kept or self.dry_run) and row.seq > decision.at_seq:
+            return [(RawSpan(resource, scope, span), decision) for span in run]
+        return []
 
     def _facts(self, trace_id: bytes, row: Row, head: Any) -> Facts | None:
         """The open trace, begun now if need be; None when it was decided before."""
         facts = self._open.get(trace_id)
-        if facts is None:
-            if self._known(trace_id) is not None:
-                return None
-            facts = self._open[trace_id] = Facts(
-                row.received_ns, [row.seq], weight=adjusted_count(head.trace_state)
-            )
-        elif facts.seqs[-1] != row.seq:
-            facts.seqs.append(row.seq)
+        if facts is None and self._known(trace_id) is None:
+            facts = self._open[trace_id] = Facts(row.received_ns, weight=adjusted_count(head.trace_state))
         return facts
 
     def _decide(self, trace_id: bytes, now_ns: int) -> Decided:
@@ -187,7 +195,7 @@ class Sampler:
                 memory.move_to_end(oldest, last=False)
                 break
             self.forgotten.append(oldest)
-        return Decided(trace_id, decision, facts.seqs)
+        return Decided(trace_id, decision, facts.places)
 
 
 _PRECEDENCE = ((Answer.INVERTED_NO, False), (Answer.YES, True), (Answer.INVERTED_YES, True))
