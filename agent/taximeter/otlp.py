@@ -127,43 +127,78 @@ def span(one: ReadableSpan) -> bytes:
     """One Span message."""
     context, parent = one.get_span_context(), one.parent
     assert context is not None and one.start_time is not None and one.end_time is not None
-    parts = [
-        b"\x0a\x10",
-        context.trace_id.to_bytes(16, "big"),
-        b"\x12\x08",
-        context.span_id.to_bytes(8, "big"),
-    ]
+    state = b""
     if context.trace_state:
-        state = ",".join(f"{key}={value}" for key, value in context.trace_state.items())
-        parts.append(field(b"\x1a", state.encode("utf-8", "replace")))
-    if parent is not None:
-        parts += b"\x22\x08", parent.span_id.to_bytes(8, "big")
-    parts.append(field(b"\x2a", one.name.encode("utf-8", "replace")))
-    parts += b"\x30", varint(_SPAN_KIND_MAP[one.kind])
-    parts += b"\x39", _FIXED64(one.start_time), b"\x41", _FIXED64(one.end_time)
-    if given := plain(one._attributes):
-        parts += _span_attributes(given)
+        text = ",".join(f"{key}={value}" for key, value in context.trace_state.items())
+        state = field(b"\x1a", text.encode("utf-8", "replace"))
+    rest: list[bytes] = []
     if one.dropped_attributes:
-        parts += b"\x50", varint(one.dropped_attributes)
+        rest += b"\x50", varint(one.dropped_attributes)
     if events := one.events:
-        parts += [field(b"\x5a", _event(event)) for event in events]
+        rest += [field(b"\x5a", _event(event)) for event in events]
         if one.dropped_events:
-            parts += b"\x60", varint(one.dropped_events)
+            rest += b"\x60", varint(one.dropped_events)
     if links := one.links:
-        parts += [field(b"\x6a", link.SerializeToString()) for link in encode_links(links) or ()]
+        rest += [field(b"\x6a", link.SerializeToString()) for link in encode_links(links) or ()]
         if one.dropped_links:
-            parts += b"\x70", varint(one.dropped_links)
+            rest += b"\x70", varint(one.dropped_links)
     status = b""
     if one.status.description:
         status = field(b"\x12", one.status.description.encode("utf-8", "replace"))
     if one.status.status_code is not StatusCode.UNSET:
         status += b"\x18" + varint(one.status.status_code.value)
-    parts.append(field(b"\x7a", status))
-    parts += b"\x85\x01", _FIXED32(_REMOTE if parent is not None and parent.is_remote else _LOCAL)
-    return b"".join(parts)
+    rest.append(field(b"\x7a", status))
+    return message(
+        context.trace_id,
+        context.span_id,
+        parent.span_id if parent is not None else 0,
+        parent is not None and parent.is_remote,
+        one.name,
+        int(_SPAN_KIND_MAP[one.kind]),
+        one.start_time,
+        one.end_time,
+        plain(one._attributes),
+        state,
+        b"".join(rest),
+    )
 
 
-#: A span that waits to be sent: of which resource and scope, and its message.
+def message(  # noqa: PLR0917  (called once a span, by position)
+    trace_id: int,
+    span_id: int,
+    parent_id: int,
+    remote: bool,
+    name: str,
+    kind: int,
+    start: int,
+    end: int,
+    attributes: Mapping[str, Any],
+    state: bytes = b"",
+    rest: bytes = b"\x7a\x00",
+) -> bytes:
+    """A Span message of its parts; ``rest`` is what comes after the attributes, to the status."""
+    return b"".join(
+        [
+            b"\x0a\x10",
+            trace_id.to_bytes(16, "big"),
+            b"\x12\x08",
+            span_id.to_bytes(8, "big"),
+            state,
+            b"\x22\x08" + parent_id.to_bytes(8, "big") if parent_id else b"",
+            field(b"\x2a", name.encode("utf-8", "replace")),
+            b"\x30" + _BYTES[kind] + b"\x39",
+            _FIXED64(start),
+            b"\x41",
+            _FIXED64(end),
+            *_span_attributes(attributes),
+            rest,
+            b"\x85\x01",
+            _FIXED32(_REMOTE if remote else _LOCAL),
+        ]
+    )
+
+
+#: An encoded span: of which resource and scope, and its message.
 Encoded = tuple[Resource, InstrumentationScope | None, bytes]
 
 

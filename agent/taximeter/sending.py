@@ -2,8 +2,8 @@
 
 The official exporter's settings, retries and headers stay; two of its parts are replaced:
 
-- the encoder (:mod:`taximeter.otlp`): it takes each span as it ends, and the exporting thread has
-  only to put bytes together, so that an event loop never waits for a batch;
+- the encoder (:mod:`taximeter.otlp`), which is handed spans one by one
+  (:class:`taximeter.export.GuardedExporter`), so that an event loop never waits for a batch;
 - the transport, where neither a proxy nor credentials ask for the official one: ``requests``
   takes a millisecond of CPU for a call and a tenth of a second to import.
 """

@@ -28,7 +28,7 @@ from opentelemetry.util import types
 from taximeter import guard
 
 _PLAIN: Final = frozenset({str, int, float, bool})
-_UNSET: Final = api.Status(api.StatusCode.UNSET)
+UNSET: Final = api.Status(api.StatusCode.UNSET)
 _SAMPLED: Final = api.TraceFlags(api.TraceFlags.SAMPLED)
 _RANDOM: Final = api.TraceFlags(api.TraceFlags.SAMPLED | api.TraceFlags.RANDOM_TRACE_ID)
 _NO_STATE: Final = api.TraceState()
@@ -99,7 +99,7 @@ class Span(sdk._Span):
         self._span_processor = tracer.span_processor
         self._limits = limits = tracer._span_limits
         self._lock = threading.Lock()
-        self._status = _UNSET
+        self._status = UNSET
         self._start_time: int | None = None
         self._end_time: int | None = None
         self._record_end_metrics = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import weakref
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from taximeter import export, otlp, redact, sending, spans
+from taximeter import export, otlp, redact, sending, spans, waiting
 
 ODD: dict[str, Any] = {
     "text": "Zimmer für zwei: 日本 \u0000 'quoted'",
@@ -170,7 +171,31 @@ class Wire(BaseHTTPTransport):
         pass
 
 
-def test_only_bytes_wait_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def ordinary(tracer: Any) -> None:
+    remote = SpanContext(5, 6, is_remote=True, trace_flags=TraceFlags(1))
+    parent = set_span_in_context(NonRecordingSpan(remote))
+    given = {"a": "x", "n": 1, "half": 0.5, "yes": True, "many": ["a", "b"], "url.query": "guest=Ana"}
+    tracer.start_span("a", parent, SpanKind.SERVER, given, start_time=1).end(2)
+
+
+@pytest.mark.parametrize("use", [ordinary, nothing])
+def test_a_span_that_waited_is_encoded_as_at_once(use: Callable[[Any], None]) -> None:
+    span, redactor = made(spans.TracerProvider, use), redact.Redactor()
+    kept = waiting.keep(span)
+    assert kept is not None and b"Ana" not in waiting.encode(kept, redactor)[2]
+    assert waiting.encode(kept, redactor) == otlp.encode(export.without_content(span, redactor))
+    for _ in range(2):  # a tuple among the values goes first
+        gc.collect()
+    assert not gc.is_tracked(kept)  # else it would live through collections, and make whole ones frequent
+
+
+@pytest.mark.parametrize("use", [everything, limited])
+def test_what_does_not_fit_is_encoded_at_once(use: Callable[[Any], None]) -> None:
+    more = {"span_limits": LIMITS} if use is limited else {}
+    assert waiting.keep(made(spans.TracerProvider, use, **more)) is None
+
+
+def test_no_object_waits_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A span that waited as an object would live through collections, and make whole ones frequent."""
     monkeypatch.setenv("TAXIMETER_STRICT", "0")
     wire, before = Wire(), export.dropped()
@@ -190,7 +215,7 @@ def test_only_bytes_wait_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     odd._name = None  # what cannot be encoded costs itself, not its batch
     odd.end()
     tracer.start_span("c").end()
-    assert processor.waiting() == 2
+    assert processor.waiting() == 3
     provider.force_flush()
     (data,) = wire.sent
     (resource,) = ExportTraceServiceRequest.FromString(data).resource_spans
