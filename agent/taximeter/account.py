@@ -22,6 +22,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from taximeter.walks import Walks
+
 if TYPE_CHECKING:
     from taximeter.lookups import Lookups
 
@@ -89,6 +91,7 @@ class Account:
         "streamed",
         "tenant",
         "total",
+        "walks",
     )
 
     def __init__(self) -> None:
@@ -107,6 +110,7 @@ class Account:
         self.late: Callable[[Account], None] | None = None  # set when settled
         self._pending = Totals()  # what metrics have not seen yet
         self._statements: set[int] = set()
+        self.walks = Walks()
         self._inputs: set[int] = set()
         self._lock = threading.Lock()
         self._started = time.perf_counter()
@@ -138,6 +142,10 @@ class Account:
                 totals.db_duration += seconds
                 totals.db_repeated += repeated
         self._after()
+
+    def asked_before(self, statement: str) -> bool:
+        """Whether a statement of this text has been answered in this request."""
+        return hash(statement) in self._statements
 
     def pool_wait(self, seconds: float) -> None:
         """Add time in which a call waited for a free connection."""

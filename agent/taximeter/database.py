@@ -119,7 +119,7 @@ def _metered(base: Any) -> Any:
             super()._populate_span(span, cursor, *args)
             try:
                 if span.is_recording() and (statement := _describe(cursor, args, {})) is not None:
-                    _name(span, statement, args[1] if len(args) > 1 else None)
+                    _name(span, statement, _text(cursor, args, {}), args[1] if len(args) > 1 else None)
                     if len(args) > 1 and _is_batch(args[1]):
                         span.set_attribute(semconv.DB_OPERATION_BATCH_SIZE, len(args[1]))
             except Exception as failure:
@@ -129,7 +129,7 @@ def _metered(base: Any) -> Any:
             super()._record_metrics(cursor, operation_name, start_time, error)
             try:
                 if error is None:
-                    dbevidence.end(cursor)
+                    dbevidence.end("", cursor)  # the text is not handed on: no walks
             except Exception as failure:
                 guard.caught("database.rows", failure)
 
@@ -169,9 +169,9 @@ def _count(
         guard.caught("database.count", error)
 
 
-def _name(span: Any, statement: sql.Statement, parameters: Any) -> None:
+def _name(span: Any, statement: sql.Statement, text: str, parameters: Any) -> None:
     span.update_name(statement.summary)
-    span.set_attributes(dbcalls.names(statement) | dbevidence.begin(parameters))
+    span.set_attributes(dbcalls.names(statement) | dbevidence.begin(text, parameters))
 
 
 def _is_batch(parameters: Any) -> bool:
@@ -196,7 +196,8 @@ class _Sent:
         if self.statement and self.span.is_recording():
             self.span.set_attribute(semconv.DB_SYSTEM_NAME, "postgresql")
             self.span.set_attribute(semconv.DB_NAMESPACE, cursor.connection.info.dbname)
-            _name(self.span, self.statement, args[1] if len(args) > 1 else kwargs.get("params"))
+            asked = args[1] if len(args) > 1 else kwargs.get("params")
+            _name(self.span, self.statement, _text(cursor, args, kwargs), asked)
 
     def done(self, error: BaseException | None) -> None:
         try:

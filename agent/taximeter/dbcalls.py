@@ -71,7 +71,7 @@ class Calls:
                     self._attributes[text] = known
             span = self._of._tracer.start_span(statement.summary, None, SpanKind.CLIENT, known)
             if span.is_recording():
-                more = dbevidence.begin(parameters)
+                more = dbevidence.begin(text, parameters)
                 if batch is not None:
                     more[semconv.DB_OPERATION_BATCH_SIZE] = batch
                 span.set_attributes(more)
@@ -137,7 +137,7 @@ class Call:
             seconds, span = _now() - self._started, self._span
             error = type(failure).__qualname__ if isinstance(failure, Exception) else None
             if error is None:
-                dbevidence.end(cursor, span)
+                dbevidence.end(self._text, cursor, span)
             elif span.is_recording():
                 assert isinstance(failure, Exception)
                 span.record_exception(failure)

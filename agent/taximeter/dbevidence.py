@@ -12,7 +12,8 @@ from typing import Any
 
 from opentelemetry import trace
 
-from taximeter import evidence, guard, semconv
+from taximeter import account as accounts
+from taximeter import evidence, guard, semconv, walks
 
 _MAX_ROWS = 100
 _IN_TRANSACTION = 2  # libpq's status
@@ -38,16 +39,20 @@ def number_transactions(psycopg: Any) -> None:
     base._exec_command = numbered
 
 
-def begin(parameters: Any) -> evidence.Attributes:
-    """Of a statement about to be sent: its parameters' hash, and who asked for it."""
+def begin(statement: str, parameters: Any) -> evidence.Attributes:
+    """Of a statement about to be sent: its parameters' hash, who asked for it, and whether it walks."""
     try:
-        return {**evidence.of_parameters(parameters), **evidence.of_code()}
+        found = {**evidence.of_parameters(parameters), **evidence.of_code()}
+        account = accounts.running()
+        if account.asked_before(statement) and account.walks.step(hash(statement), parameters):
+            found[semconv.DB_WALKS] = True
+        return found
     except Exception as error:
         guard.caught("dbevidence.begin", error)
         return {}
 
 
-def end(cursor: Any, span: trace.Span | None = None) -> None:
+def end(statement: str, cursor: Any, span: trace.Span | None = None) -> None:
     """When it has been executed, its span not ended: rows returned; their values if asked for."""
     try:
         span = span or trace.get_current_span()
@@ -61,17 +66,22 @@ def end(cursor: Any, span: trace.Span | None = None) -> None:
             return
         found: evidence.Attributes = {semconv.DB_RESPONSE_RETURNED_ROWS: cursor.rowcount}
         result = getattr(cursor, "pgresult", None)  # psycopg 3 alone has it
-        if evidence.limits().values and result is not None:
-            found |= evidence.of_rows(list(_texts(result)))
+        if result is not None and result.ntuples:
+            account = accounts.running()
+            if account.asked_before(statement):
+                ends = sorted({0, result.ntuples - 1})
+                account.walks.answer(hash(statement), (list(_texts(result, row)) for row in ends))
+            if evidence.limits().values:
+                found |= evidence.of_rows(list(_texts(result)))
         span.set_attributes(found)
     except Exception as error:
         guard.caught("dbevidence.end", error)
 
 
-def _texts(result: Any) -> Iterator[str]:
+def _texts(result: Any, only: int | None = None) -> Iterator[str]:
     columns = [each for each in range(result.nfields) if result.fformat(each) == 0]  # text, not binary
-    left = evidence.limits().values * 2  # distinct ones are wanted
-    for row in range(min(result.ntuples, _MAX_ROWS)):
+    left = walks.MAX_VALUES if only is not None else evidence.limits().values * 2  # distinct ones are wanted
+    for row in range(min(result.ntuples, _MAX_ROWS)) if only is None else (only,):
         for column in columns:
             value = result.get_value(row, column)
             if value is not None and value not in (b"t", b"f") and len(value) <= evidence.MAX_KEY:

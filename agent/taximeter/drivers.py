@@ -70,7 +70,7 @@ def install_asyncpg() -> None:
                 statement = sql.describe(query)
                 attributes[semconv.DB_QUERY_SUMMARY] = statement.summary
                 attributes[semconv.DB_OPERATION_NAME] = statement.operation
-                attributes.update(dbevidence.begin(_parameters.get()))
+                attributes.update(dbevidence.begin(query, _parameters.get()))
         except Exception as error:
             guard.caught("drivers.asyncpg", error)
         return attributes
@@ -107,14 +107,24 @@ def _prepared(statement: Any, _: Any) -> Any:
     return statement._query
 
 
-def _observed(func: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _ends(result: Any) -> list[tuple[Any, ...]]:
+    """The first and the last row of what fetch(), fetchrow() or fetchval() returned."""
+    rows = [result[0], result[-1]] if isinstance(result, list) and result else [result]
+    return [tuple(row) if hasattr(row, "keys") else (row,) for row in rows]
+
+
+def _observed(func: Callable[..., Awaitable[Any]], query: str) -> Callable[..., Awaitable[Any]]:
     """``func``, run inside the statement's span: says how many rows came back."""
 
     async def observed(*args: Any, **kwargs: Any) -> Any:
         result = await func(*args, **kwargs)
         try:
             span = trace.get_current_span()
-            if isinstance(result, list) and span.is_recording():
+            if not span.is_recording():
+                return result
+            if result is not None and (account := accounts.running()).asked_before(query):
+                account.walks.answer(hash(query), _ends(result))
+            if isinstance(result, list):
                 found: evidence.Attributes = {semconv.DB_RESPONSE_RETURNED_ROWS: len(result)}
                 if evidence.limits().values:
                     found |= evidence.of_rows([tuple(row) for row in result[:_MAX_ROWS]])
@@ -156,7 +166,7 @@ def _asyncpg(
         result, failure = None, None
         token = _parameters.set(args if text is _prepared else args[1:])
         try:
-            result = await method(self, _observed(func), instance, args, kwargs)
+            result = await method(self, _observed(func, str(query)), instance, args, kwargs)
             return result
         except Exception as error:
             failure = error
@@ -257,7 +267,7 @@ def install_sqlalchemy() -> None:
                 context._taximeter = (str(statement), time.perf_counter())
                 span = getattr(context, "_otel_span", None)
                 if span is not None and span.is_recording():
-                    database._name(span, described, params)
+                    database._name(span, described, statement, params)
                     if many:
                         span.set_attribute(semconv.DB_OPERATION_BATCH_SIZE, len(params))
             except Exception as error:

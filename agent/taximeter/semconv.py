@@ -80,6 +80,7 @@ PROMPT_BLOCKS: Final = "taximeter.prompt.blocks"  # "s128:hash u40:hash": chain 
 DB_PARAMETERS_HASH: Final = "taximeter.db.parameters.hash"  # of one call's parameters
 DB_PARAMETERS_VALUES: Final = "taximeter.db.parameters.values"  # opt-in: hashes of each
 DB_RESULT_VALUES: Final = "taximeter.db.result.values"  # opt-in: hashes of returned values
+DB_WALKS: Final = "taximeter.db.walks"  # a parameter came out of the same statement's last answer
 DB_TRANSACTION: Final = "taximeter.db.transaction"  # a number of this process, of a statement inside of one
 CACHE_LOOKUPS: Final = "taximeter.cache.lookups"  # server span: "name=+hash,-hash/normalised"
 CODE_FILE_PATH: Final = "code.file.path"  # the service's own code that made the call

@@ -2,8 +2,8 @@
 
 Each variant has some of the example's weaknesses and not the others, its own distances, latencies, mix of
 requests and guests. The advisor sees its span store alone. Then the draw is opened: was each weakness found,
-and is each finding of a weakness that was planted? One of those found is taken away, the same guests come
-again, and calls and money are held against the prediction.
+and is each finding of a weakness that was planted? One finding is acted upon, the same guests come again, and
+calls and money are held against its prediction.
 
 The last variant is clean: nothing planted, and no finding expected.
 """
@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from examples.guests.plan import make_plan
@@ -27,6 +27,8 @@ from examples.loop.measure import Load, Run, run
 from examples.loop.weaknesses import APPLIED, WEAKNESSES, absent
 from taximeter_analysis import open_store
 from taximeter_analysis.advise import Advice, Estimate, Finding, advise
+from taximeter_analysis.selection import select
+from taximeter_analysis.window import Filters
 
 METRICS = ("db_calls", "embedding_calls", "model_calls", "cost_usd")
 REFUSAL = "provider refuses"
@@ -51,26 +53,50 @@ class Variant:
         )
         return dict(absent(self.planted, plan))
 
-    def flags(self, without: str | None = None) -> list[str]:
-        """What is switched on; ``without`` one weakness."""
-        left = self.planted - {without}
-        on = {
-            flag
-            for name, each in WEAKNESSES.items()
-            if each.fault == (name in left)
-            for flag in each.flags
-            if flag in FLAGS
-        }
-        return sorted(on | APPLIED)
+    def flags(self, without: frozenset[str] = frozenset()) -> list[str]:
+        """What is switched on; ``without`` some weaknesses, as one would take them away."""
+        on = set(APPLIED)
+        for name, each in WEAKNESSES.items():
+            if each.fault:
+                on.update(each.flags if name in self.planted - without else ())
+            elif name not in self.planted:
+                on.update(each.flags)
+            elif name in without:
+                on.add(each.flags[0])
+        return sorted(on & set(FLAGS))
 
 
 @dataclass(frozen=True)
 class Check:
-    """A weakness that is taken away, and what that is said to save on its routes (None: on all)."""
+    """A finding that is acted upon: the weaknesses that it tells of are taken away."""
 
-    weakness: str
-    routes: frozenset[str | None]
-    predicted: Mapping[str, Estimate]
+    finding: Finding
+    weaknesses: frozenset[str]
+
+    @property
+    def predicted(self) -> Mapping[str, Estimate]:
+        """What it says of calls and money."""
+        return {metric: each for metric, each in self.finding.savings.items() if metric in METRICS}
+
+    def measured(self, before: Run, after: Run) -> dict[str, float]:
+        """The same of two runs: on the finding's route, else of its statement, else of everything."""
+        found = self.finding
+        if found.route is None and found.statements:
+            return {"db_calls": float(_sent(before, found.statements) - _sent(after, found.statements))}
+        return {
+            name: before.total(name, found.route) - after.total(name, found.route) for name in self.predicted
+        }
+
+
+def _sent(run: Run, statements: tuple[str, ...]) -> int:
+    """How often statements were sent."""
+    with open_store(run.store) as store:
+        select(store, Filters())
+        marks = ", ".join("?" for _ in statements)
+        count: int = store.rows(
+            f"SELECT count(*) FROM calls WHERE family = 'db' AND statement IN ({marks})", list(statements)
+        )[0][0]
+    return count
 
 
 @dataclass
@@ -113,20 +139,17 @@ def draw(seed: int, number: int | None, duration_s: float) -> Variant:
 
 def outcome(variant: Variant, folder: Path) -> Outcome:
     """Run it, advise, and run it again without one of the weaknesses that were found."""
-    before = _run(variant, None, folder / "before")
+    before = _run(variant, frozenset(), folder / "before")
     with open_store(before.store) as store:
         judged = judge(variant, advise(store))
     if judged.check:
-        after = _run(variant, judged.check.weakness, folder / "after")
-        judged.measured = {
-            metric: sum(before.total(metric, at) - after.total(metric, at) for at in judged.check.routes)
-            for metric in judged.check.predicted
-        }
+        after = _run(variant, judged.check.weaknesses, folder / "after")
+        judged.measured = judged.check.measured(before, after)
     return judged
 
 
-def _run(variant: Variant, without: str | None, keep: Path) -> Run:
-    load = replace(variant.load, fail_rate=0.0) if without == REFUSAL else variant.load
+def _run(variant: Variant, without: frozenset[str], keep: Path) -> Run:
+    load = variant.load
     done = run(load, variant.flags(without), keep)
     wrong = [str(row) for row in done.books if not row.balanced]
     if wrong:
@@ -140,21 +163,15 @@ def judge(variant: Variant, advice: Advice) -> Outcome:
     found = sorted(name for name, tells in told.items() if any(map(tells, advice.findings)))
     false = [each for each in advice.findings if not any(tells(each) for tells in told.values())]
     missed = sorted(set(told) - set(found) - set(variant.absent))
-    checks = [check for name in found if (check := _check(name, advice))]
-    chosen = random.Random(variant.load.seed).choice(checks) if checks else None
-    return Outcome(variant, found, missed, false, chosen)
-
-
-def _check(name: str, advice: Advice) -> Check | None:
-    """What the findings of a weakness predict in calls and money; None: nothing but upper bounds."""
-    findings = [each for each in advice.findings if WEAKNESSES[name].told(each) and not each.ceiling]
-    predicted = {
-        metric: sum(savings, Estimate(0, 0, 0))
-        for metric in METRICS
-        if (savings := [each.savings[metric] for each in findings if metric in each.savings])
-    }
-    routes = frozenset(each.route for each in findings)
-    return Check(name, frozenset({None}) if None in routes else routes, predicted) if predicted else None
+    able = [
+        Check(each, removed)
+        for each in advice.findings
+        if not each.ceiling
+        and set(METRICS) & set(each.savings)
+        and (removed := frozenset(name for name, tells in told.items() if tells(each)))
+    ]
+    check = random.Random(variant.load.seed).choice(able) if able else None
+    return Outcome(variant, found, missed, false, check)
 
 
 def main() -> int:
@@ -195,7 +212,7 @@ def _text(each: Outcome) -> str:
     lines += [f"    FALSE   {e.kind}, {e.route or 'all routes'}: {e.what[:150]}" for e in each.false]
     for metric, predicted, real in each.pairs:
         lines.append(
-            f"    without {each.check.weakness if each.check else ''}, {metric}: predicted "
+            f"    {each.check.finding.kind if each.check else ''}, {metric}: predicted "
             f"{predicted.value:.6g} ({predicted.low:.6g} to {predicted.high:.6g}), measured {real:.6g}"
             f"{'' if predicted.holds(real) else ', OUTSIDE'}"
         )

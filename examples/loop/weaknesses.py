@@ -23,7 +23,7 @@ _STATIC = (" rooms ", " room_rates ", " policies ", " content_chunks ", " faq ")
 
 @dataclass(frozen=True)
 class Weakness:
-    """``flags`` switch it on where they are faults, and off where they are fixes."""
+    """``flags`` switch it on where they are faults, off where they are fixes; the first is advised."""
 
     flags: tuple[str, ...]
     told: Callable[[Finding], bool]
@@ -54,14 +54,16 @@ WEAKNESSES: Mapping[str, Weakness] = {
     ),
     "hotel read each time": Weakness(("fix.hotel_cache",), _reads("hotels")),
     "pages read each time": Weakness(("fix.route_cache",), _reads(*_STATIC)),
-    "small embedding cache": Weakness(("fix.embedding_cache", "fix.faq_vectors"), _is("embedding_cache")),
+    "small embedding cache": Weakness(("fix.embedding_cache",), _is("embedding_cache")),
     "calls in turn": Weakness(("fix.parallel",), _is("parallel")),
     "no indexes": Weakness(("fix.indexes",), _is("slow_statement", "GET /hotels/{hotel}/admin/occupancy")),
     "whole answers": Weakness(("fix.stream_chat",), _is("streaming")),
     "name before the rules": Weakness(("fix.prompt_order",), _is("prompt_cache")),
     "long rules": Weakness(("fix.short_prompt",), _is("long_prompt")),
     "dear model": Weakness(("fix.routing",), _is("cheaper_model")),
-    "answers forgotten": Weakness(("fix.answer_cache",), _is("answer_cache near_duplicates")),
+    "answers forgotten": Weakness(
+        ("fix.answer_cache", "fix.similar_answers"), _is("answer_cache near_duplicates")
+    ),
     "N+1 of rooms": Weakness(
         ("fault.n_plus_one_rooms",), _is("n_plus_one steady_response", "GET /hotels/{hotel}/rooms")
     ),
@@ -69,8 +71,8 @@ WEAKNESSES: Mapping[str, Weakness] = {
     "small pool": Weakness(("fault.small_pool",), _is("pool_wait")),
     "provider refuses": Weakness((), _is("retries")),
 }
-#: Fixes of what so short a run does not show for certain: applied in every variant.
-APPLIED = frozenset({"fix.quote_cache", "fix.stats_query"})
+#: Fixes of what so short a run shows or does not, as chance has it: applied in every variant.
+APPLIED = frozenset({"fix.quote_cache", "fix.stats_query", "fix.pool"})
 
 
 def absent(planted: frozenset[str], plan: list[Planned]) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ import cachetools
 import fastapi
 import numpy  # noqa: F401  (signatures are made only where the service has loaded it)
 import openai
+import psycopg
 import psycopg_pool
 import redis
 import redis.asyncio
@@ -104,6 +105,24 @@ async def statements() -> int:
             await connection.execute("SELECT name FROM guests WHERE id = %s AND name <> %s", (number, SECRET))
         await connection.execute("SELECT name FROM guests WHERE id = %s AND name <> %s", (rows[0][0], SECRET))
     return len(rows)
+
+
+@app.get("/walks")
+async def walks() -> str:
+    """A tree climbed by its parents, then a loop over a list: the same statement, through both drivers."""
+    step = "SELECT {} - 1 AS parent, 'folder' AS name"
+    async with await psycopg.AsyncConnection.connect(os.environ["DATABASE_URL"]) as one:
+        at: int = 7
+        for _ in range(5):
+            found = await (await one.execute(step.format("%s::int"), (at,))).fetchone()
+            at = found[0] if found else 0
+        for number in (50, 30, 10, 70, 20):
+            await one.execute("SELECT %s::int + 1 AS looped", (number,))
+    other = await asyncpg.connect(os.environ["DATABASE_URL"])
+    for _ in range(5):
+        at = await other.fetchval(step.format("$1::int"), at)
+    await other.close()
+    return "ok"
 
 
 @app.get("/waiting")

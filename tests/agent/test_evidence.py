@@ -59,6 +59,7 @@ def run(receiver: Receiver, start: Start, database: str, redis_url: str | None) 
         "/statements",
         "/asyncpg",
         "/transactions",
+        "/walks",
         "/waiting",
         "/caches",
         *(("/redis",) if redis_url else ()),
@@ -88,6 +89,13 @@ def test_statements_of_one_transaction_have_its_number(run: Receiver) -> None:
     assert one == two != three
     assert three is not None
     assert four is None
+
+
+def test_a_walk_is_told_from_a_loop_by_its_last_answer(run: Receiver) -> None:
+    statements = below(run, "/walks", "taximeter.db.parameters.hash")
+    told = [bool(span.attributes.get("taximeter.db.walks")) for span in statements]
+    climbed = [False, False, True, True, True]  # what is sent once is not looked at
+    assert told == climbed + [False] * 5 + climbed
 
 
 def test_what_asyncpg_returned_is_known_again_as_a_parameter(run: Receiver) -> None:

@@ -35,6 +35,7 @@ CHEAPER = {
     "claude-opus": "claude-sonnet-4-6",
 }
 _COMMON = 3  # times a question is asked to be a common one
+_COMMON_SHARE = 0.05  # of the requests: for fewer nobody keeps a list of known questions
 _MIN_HITS = 3
 _MIN_SHARE = 0.03
 _MIN_MONEY = 0.02  # of the route's
@@ -187,7 +188,7 @@ def _cheaper(
             if asked[_question(request) or ""] >= _COMMON:
                 common += call.cost_usd - price
                 simple.append(request)
-    if not simple or common < _MIN_MONEY * spent:
+    if len(simple) < max(_COMMON, _COMMON_SHARE * len(requests)) or common < _MIN_MONEY * spent:
         return
     yield Finding(
         kind="cheaper_model",

@@ -61,6 +61,7 @@ class Call:
     signatures: tuple[str, ...] = ()
     blocks: tuple[Block, ...] = ()
     name: str = ""
+    walks: bool = False  # a parameter came out of the same statement's last answer
     transaction: str | None = None  # statements of one transaction have the same
 
     @property
@@ -222,7 +223,8 @@ SELECT o.owner_id, o.family, s.trace_hi, s.trace_lo, s.span_id, s.parent_id, s.s
     coalesce(s.ai_response_model, s.ai_request_model), s.ai_provider, s.ai_input_tokens, s.ai_output_tokens,
     s.ai_cache_read_tokens, s.cost_usd, s.ai_first_chunk_s, s.attributes['taximeter.model.attempts'],
     s.embedding_exact, s.embedding_normalised, s.embedding_signatures, s.prompt_blocks,
-    coalesce(s.attributes['url.full'], s.name), s.attributes['taximeter.db.transaction']
+    coalesce(s.attributes['url.full'], s.name), s.attributes['taximeter.db.transaction'],
+    s.attributes['taximeter.db.walks']
 FROM owned o JOIN spans s USING (trace_hi, trace_lo, span_id)
 ORDER BY s.start_ns, s.span_id
 """
@@ -276,6 +278,7 @@ def _call(family: str, row: list[Any]) -> Call:
         blocks,
         name,
         transaction,
+        walks,
     ) = row
     place = (f"{path}:{line} {function}",) if path else ()
     return Call(
@@ -303,6 +306,7 @@ def _call(family: str, row: list[Any]) -> Call:
         tuple((signed or "").split()),
         tuple(_blocks(key, blocks)),
         name or "",
+        bool(walks),
         transaction,
     )
 

@@ -142,8 +142,13 @@ def _waits_between(request: Request, calls: list[Call]) -> bool:
 
 
 def _chained(calls: list[Call]) -> bool:
-    """Most steps carry a parameter out of the answer before that no earlier step carried."""
+    """Most steps carry a parameter out of the answer before that no earlier step carried.
+
+    The agent tells so from the third call on; single values, where they are recorded, from the second.
+    """
     pairs = list(pairwise(calls))
+    if sum(call.walks for call in calls) * 2 > len(pairs):
+        return True
     steps, carried = 0, set(calls[0].given or ())
     for before, after in pairs:
         steps += bool((set(after.given or ()) - carried) & set(before.returned or ()))

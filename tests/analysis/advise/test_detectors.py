@@ -90,13 +90,19 @@ def test_writes_and_loops_that_wait_for_a_model_are_legitimate(tmp_path: Path, t
     assert not found(build, tmp_path, "n_plus_one", "redundant")
 
 
-def test_a_walk_by_keys_is_legitimate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("values", [True, False])
+def test_a_walk_by_keys_is_legitimate(tmp_path: Path, values: bool) -> None:
+    """Told by single values where they are recorded, else by the agent, which sees the first step only later."""
     build = Builder()
     for number in range(10):
         request = build.request("/pages", number * 1000, 100)
         for page in range(8):
             key, following = f"c{number}-{page}", f"c{number}-{page + 1}"
-            read(build, request, page * 10, 4, RATE, given=(key,), returned=(following,), db_rows=1)
+            row: dict[str, Any] = {"given": (key,), "returned": (following,)}
+            if not values:
+                walks = {"taximeter.db.walks": "true"} if page > 1 else {}
+                row = {"db_parameters": key, "attributes": walks}
+            read(build, request, page * 10, 4, RATE, db_rows=1, **row)
     assert not found(build, tmp_path, "n_plus_one", "redundant")
 
 
