@@ -92,7 +92,7 @@ def test_writes_and_loops_that_wait_for_a_model_are_legitimate(tmp_path: Path, t
 
 @pytest.mark.parametrize("values", [True, False])
 def test_a_walk_by_keys_is_legitimate(tmp_path: Path, values: bool) -> None:
-    """Told by single values where they are recorded, else by the agent, which sees the first step only later."""
+    """Told by single values where they are recorded, else by the agent from the second step on."""
     build = Builder()
     for number in range(10):
         request = build.request("/pages", number * 1000, 100)
