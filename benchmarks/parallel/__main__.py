@@ -1,8 +1,12 @@
 """``make prove-parallel``: thirty generated routes under the agent; advice; the same with gather.
 
 Judged: no pair of calls of which one needs the other is advised; and each advised route's P50 and P95 with
-``asyncio.gather`` lie within 10 % of what was predicted from the traces without it. The same requests are
-sent both times; each row of the database has its own delay, so a request meets the same delays again.
+``asyncio.gather`` lie within 10 % of what is predicted from the traces without it.
+
+First the service runs as it is, and is advised. Then it runs twice at the same time, as it is and with the
+advice: each request goes to both, one after the other, so that both meet the same weather, whatever else the
+machine does. What the first one's traces predict is held against the second. Each row of the database has
+its own delay, so a request meets the same delays in both.
 """
 
 from __future__ import annotations
@@ -28,10 +32,13 @@ from taximeter_analysis.advise import parallel
 from taximeter_analysis.advise.material import Material, read
 from taximeter_analysis.advise.model import Finding
 from taximeter_analysis.selection import select
-from taximeter_cli.supervise import Spec, Supervisor, port_open
+from taximeter_cli.supervise import Process, Spec, Supervisor, free_port, port_open
+
+IN_TURN, AT_ONCE = "in-turn", "at-once"  # the two services
+Together = dict[int, list[list[int]]]  # route -> for each step, the earlier ones that it waits for
 
 _WITHIN = 0.10
-_AT_ONCE = 3
+_GUESTS = 3
 _MISSING = 0.08  # of keys: no such row
 
 
@@ -60,8 +67,8 @@ def fill(dsn: str) -> None:
                 copy.write_row([*row(TABLES * SPACE, number), vector])
 
 
-def send(url: str, wanted: list[Route], times: int) -> None:
-    """The same requests in the same order, whatever the service does."""
+def send(urls: list[str], wanted: list[Route], times: int) -> None:
+    """The same requests in the same order, each to every service in turn (now this one first, now that)."""
     draw = random.Random(SEED)
     asked = []
     for number in range(times):
@@ -79,17 +86,18 @@ def send(url: str, wanted: list[Route], times: int) -> None:
         if not hasattr(local, "client"):
             local.client = httpx.Client(trust_env=False, timeout=30)
         headers = {"baggage": f"request={route.number}-{number}"}
-        answer = local.client.get(f"{url}{route.path}", params={"keys": keys}, headers=headers)
-        answer.raise_for_status()
+        for url in urls if number % 2 else urls[::-1]:
+            answer = local.client.get(f"{url}{route.path}", params={"keys": keys}, headers=headers)
+            answer.raise_for_status()
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_GUESTS) as pool:
         for done, _ in enumerate(pool.map(ask, asked), 1):
             if done % 500 == 0:
                 print(f"  {done:,} of {len(asked):,} requests", file=sys.stderr)
 
 
-def run(place: Path, wanted: list[Route], times: int, together: dict[int, list[list[int]]]) -> Material:
-    """One run of the service, and what its traces say."""
+def run(place: Path, wanted: list[Route], times: int, services: dict[str, Together]) -> dict[str, Material]:
+    """The services run side by side; what the traces of each say."""
     place.mkdir(mode=0o711)
     with Supervisor(place / "logs") as supervisor:
         with embedded_postgres(supervisor, place / "postgres") as postgres:
@@ -97,40 +105,44 @@ def run(place: Path, wanted: list[Route], times: int, together: dict[int, list[l
             stack = Stack(supervisor, place, postgres, latency_scale=0.1)
             stack.start_provider()
             stack.start_collector()
-            instrument = str(Path(sys.executable).with_name("opentelemetry-instrument"))
-            words = (
-                "benchmarks.parallel.service:app",
-                "--port",
-                stack.ports.service,
-                "--log-level",
-                "warning",
-            )
-            environment: dict[str, str | None] = {
-                **stack.provider_env,
-                "TOGETHER": json.dumps(together),
-                "DATABASE_URL": postgres.dsn(),
-                "OTEL_SERVICE_NAME": "thirty-routes",
-                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{stack.ports.otlp_http}",
-                "TAXIMETER_EVIDENCE_VALUES": "200",
-                "TAXIMETER_STATE_DIR": str(place / "state"),
-            }
-            argv = [instrument, *python_module("uvicorn", *words)]
-            healthy = port_open(stack.ports.service)
-            service = supervisor.start(Spec("service", argv, env=environment, cwd=ROOT, healthy=healthy))
-            send(stack.service_url, wanted, 3)  # warm: imports, prepared plans, connections
+            started = {name: _start(stack, name, together) for name, together in services.items()}
+            urls = [f"http://127.0.0.1:{port}" for port, _ in started.values()]
+            send(urls, wanted, 3)  # warm: imports, prepared plans, connections
             began = time.time()
-            send(stack.service_url, wanted, times)
-            service.stop()
+            send(urls, wanted, times)
+            for _, process in started.values():
+                process.stop()
             stack.drain()
             time.sleep(2)  # the store's flush
-        with open_store(stack.store) as store:
-            select(store, Filters(since=began))
-            return read(store, 1_000_000)
+        found = {}
+        for name in services:
+            with open_store(stack.store) as store:
+                select(store, Filters(since=began, service=name))
+                found[name] = read(store, 1_000_000)
+        return found
+
+
+def _start(stack: Stack, name: str, together: Together) -> tuple[int, Process]:
+    port = free_port()
+    instrument = str(Path(sys.executable).with_name("opentelemetry-instrument"))
+    environment: dict[str, str | None] = {
+        **stack.provider_env,
+        "TOGETHER": json.dumps(together),
+        "DATABASE_URL": stack.postgres.dsn(),
+        "OTEL_SERVICE_NAME": name,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{stack.ports.otlp_http}",
+        "TAXIMETER_EVIDENCE_VALUES": "200",
+        "TAXIMETER_STATE_DIR": str(stack.directory / "state"),
+    }
+    words = ("benchmarks.parallel.service:app", "--port", port, "--log-level", "warning")
+    argv = [instrument, *python_module("uvicorn", *words)]
+    spec = Spec(name, argv, env=environment, cwd=ROOT, healthy=port_open(port))
+    return port, stack.supervisor.start(spec)
 
 
 def free(material: Material, route: Route) -> set[tuple[int, int]]:
     """Pairs of a route's steps that the advisor takes for independent."""
-    found = parallel.free_pairs(material).get(("thirty-routes", f"GET {route.path}"), set())
+    found = parallel.free_pairs(material).get((IN_TURN, f"GET {route.path}"), set())
     names = [
         "embedding" if step.kind == "embed" else route.statement(at) for at, step in enumerate(route.steps)
     ]
@@ -155,18 +167,19 @@ def main() -> int:
     everything = routes()
     with run_directory() as place:
         print(f"{args.times} requests to each of 30 routes, step by step", file=sys.stderr)
-        before = run(place / "before", everything, args.times, {})
-        findings = {finding.route: finding for finding in parallel.find(before)}
+        before = run(place / "alone", everything, args.times, {IN_TURN: {}})[IN_TURN]
+        advised = {finding.route for finding in parallel.find(before)}
         pairs = {route.number: free(before, route) for route in everything}
         together = {
             route.number: [
                 [a for a in range(b) if (a, b) not in pairs[route.number]] for b in range(len(route.steps))
             ]
             for route in everything
-            if f"GET {route.path}" in findings
+            if f"GET {route.path}" in advised
         }
-        print("the same, what is advised with asyncio.gather", file=sys.stderr)
-        after = run(place / "after", everything, args.times, together)
+        print("the same to two services, one as it is and one with asyncio.gather", file=sys.stderr)
+        both = run(place / "both", everything, args.times, {IN_TURN: {}, AT_ONCE: together})
+    findings = {each.route: each for each in parallel.find(both[IN_TURN]) if each.route in advised}
     wrong = [
         f"{route.path}: step {b} needs {a} ({route.steps[b].way})"
         for route in everything
@@ -175,23 +188,21 @@ def main() -> int:
     bound = sum(len(route.bound()) for route in everything)
     print(f"{_verdict(not wrong)}: of {bound} dependent pairs on 30 routes {len(wrong)} advised")
     print(*wrong, sep="\n", end="\n" if wrong else "")
-    both = [
+    independent = [
         (pair in pairs[route.number])
         for route in everything[15:]
         for pair in ((a, b) for b in range(len(route.steps)) for a in range(b))
         if pair not in route.bound()
     ]
-    print(f"of {len(both)} independent pairs on 15 routes {sum(both)} are found")
-    return max(bool(wrong), _judge(everything[15:], findings, before, after))
+    print(f"of {len(independent)} independent pairs on 15 routes {sum(independent)} are found")
+    return max(bool(wrong), _judge(everything[15:], findings, both))
 
 
 def _verdict(holds: bool) -> str:
     return "holds" if holds else "does not hold"
 
 
-def _judge(
-    wanted: list[Route], findings: dict[str | None, Finding], before: Material, after: Material
-) -> int:
+def _judge(wanted: list[Route], findings: dict[str | None, Finding], runs: dict[str, Material]) -> int:
     print(f"\n{'route':<10} {'calls':>5}  {'P50 ms: before':>14} predicted measured  error", end="")
     print(f"  {'P95 ms: before':>14} predicted measured  error")
     errors: list[float] = []
@@ -205,8 +216,8 @@ def _judge(
             print(f"{line}  not advised")
             continue
         was, now = (
-            [request.duration_ns / 1e6 for request in each.by_route["thirty-routes", label]]
-            for each in (before, after)
+            [request.duration_ns / 1e6 for request in runs[name].by_route[name, label]]
+            for name in (IN_TURN, AT_ONCE)
         )
         for name, q in (("p50", 0.50), ("p95", 0.95)):
             predicted = finding.quantiles[name][1] * 1e3
