@@ -332,6 +332,19 @@ def test_waiting_for_the_pool(tmp_path: Path, waited: float, findings: int) -> N
         assert pool[0].savings["duration_s"].holds(20 * waited)
 
 
+@pytest.mark.parametrize(("slowed", "findings"), [(1, 1), (5, 0)])
+def test_a_full_pool_before_a_slow_database_is_left(tmp_path: Path, slowed: int, findings: int) -> None:
+    """Bursts of ten that wait, and calls by themselves; with a database that is slower in a burst."""
+    build = Builder()
+    for number in range(20):
+        for _ in range(10):
+            request = build.request("/a", number * 1000, 300, pool_wait_s=0.2)
+            build.db(request, 210, 8 * slowed, HOTEL)
+        for alone in range(15):
+            build.db(build.request("/a", number * 1000 + 400 + alone * 30, 12), 1, 8, HOTEL)
+    assert len(found(build, tmp_path, "pool_wait")) == findings
+
+
 @pytest.mark.parametrize(("took", "findings"), [(400, 1), (9, 0)])
 def test_a_statement_far_slower_than_the_others(tmp_path: Path, took: float, findings: int) -> None:
     build = Builder()
