@@ -16,7 +16,8 @@ removes it while the service runs (``fix.*`` in flags.py, switched at ``POST /ad
 4.  Sequential awaits: availability, room details, hotel information and admin statistics ask one
     question after the other although none needs another's answer; so does chat before it prompts.
 5.  The embedding cache holds 100 entries and is keyed by the raw text: "WiFi?" and " wifi?" are
-    two questions to it, and it dies with the process.
+    two questions to it, and it dies with the process (``fix.embedding_cache``, ``fix.fuzzy_questions``,
+    ``fix.cache_warmup``, ``fix.shared_cache``).
 6.  The FAQ's embeddings are in the database, yet a guest who asks a FAQ word by word is embedded
     (``fix.faq_vectors``).
 7.  A system prompt of over 1,024 tokens goes with every message, with the hotel's name in its first
@@ -26,5 +27,8 @@ removes it while the service runs (``fix.*`` in flags.py, switched at ``POST /ad
 10. Static content (hotel, policies, FAQ) is read from the database on every request, and every
     request reads its hotel first.
 11. The booking service is called while the guest waits, and nothing of it is cached.
-12. The reservations list has no pagination beyond a limit.
+12. The reservations list has no pagination beyond a limit, and a conversation is read whole
+    (``fix.pagination``).
+13. How many questions a conversation may ask is counted in the process, so that two instances
+    allow twice as many (``fix.shared_limit``).
 """

@@ -81,9 +81,9 @@ async def list_flags(services: Shared) -> dict[str, Any]:
 async def switch_flags(services: Shared, changes: dict[str, StrictBool]) -> dict[str, Any]:
     """Switch flags: ``{"fix.batch_reservations": true}``; 422 for one that does not exist."""
     try:
-        services.flags.switch(changes)
+        services.switch(changes)
         await services.resize()
         await services.warm()
-    except UnknownFlag as error:
+    except (UnknownFlag, ValueError) as error:
         raise HTTPException(422, str(error)) from None
     return services.flags.as_dict()

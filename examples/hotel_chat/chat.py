@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from anthropic.types import MessageParam, TextBlockParam
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import APIRouter, HTTPException, Path, Query
 from fastapi.responses import StreamingResponse
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel, Field
 
 from .prompts import house_rules
+from .replies import Replies
 from .retrieval import Context, gather_context, remember
 from .services import Row, Services
-from .spelling import normalised
 from .tenancy import Hotel, Shared
 
 router = APIRouter(prefix="/hotels/{hotel}")
@@ -27,6 +27,9 @@ VIP_MODEL = "claude-sonnet-4-6"
 SIMPLE_VIP_MODEL = "claude-haiku-4-5"
 SUMMARY_MODEL = "claude-haiku-4-5"
 MAX_TOKENS = 400
+PAGE = 50  # messages of a conversation, with fix.pagination
+SUMMED_UP = 20  # the last ones
+_LAST = 2**63 - 1
 
 ConversationId = Annotated[str, Path(max_length=64)]
 
@@ -67,19 +70,15 @@ def _model(services: Services, context: Context, dear: str = CHAT_MODEL, cheap: 
 async def chat(services: Shared, hotel: Hotel, question: Question) -> Any:
     """Answer a guest, all at once (weakness 9), or as ``/chat/stream`` does with ``fix.stream_chat``."""
     if services.flags["fix.stream_chat"]:
-        return await chat_stream(services, hotel, question.model_copy(update={"tier": "standard"}))
+        return await _stream(services, hotel, question.model_copy(update={"tier": "standard"}), "chat")
+    await services.limits.question(question.conversation)
     context = await gather_context(services, hotel, question.conversation, question.message)
 
     async def ask() -> str:
         return await _complete(services, hotel, context, question.message)
 
-    if services.flags["fix.answer_cache"] and not context.history:
-        key = f"{hotel['slug']} {normalised(question.message)}"
-        answer = await services.answers.get(key, ask)
-    else:
-        answer = await ask()
-    await remember(services, question.conversation, "user", question.message)
-    await remember(services, question.conversation, "assistant", answer)
+    answer = await Replies(services, hotel, "chat", question.message, context).reply(ask)
+    await remember(services, question.conversation, ("user", question.message), ("assistant", answer))
     return {"conversation": question.conversation, "answer": answer}
 
 
@@ -96,19 +95,37 @@ async def _complete(services: Services, hotel: Row, context: Context, message: s
 @router.post("/chat/stream")
 async def chat_stream(services: Shared, hotel: Hotel, question: Question) -> StreamingResponse:
     """Answer as server-sent events ``{"delta": ...}``, then ``{"done": true}``."""
+    return await _stream(services, hotel, question, "stream")
+
+
+async def _stream(services: Services, hotel: Row, question: Question, route: str) -> StreamingResponse:
+    await services.limits.question(question.conversation)
     context = await gather_context(services, hotel, question.conversation, question.message)
-    await remember(services, question.conversation, "user", question.message)
+    replies = Replies(services, hotel, route, question.message, context)
+    said = await replies.known()
+    at_once = services.flags["fix.batch_writes"]  # with the answer
+    if not at_once:
+        await remember(services, question.conversation, ("user", question.message))
     pieces = _claude if question.tier == "vip" else _gpt
 
     async def events() -> AsyncIterator[str]:
         answer = []
-        async for piece in pieces(services, hotel, context, question.message):
+        spoken = pieces(services, hotel, context, question.message) if said is None else _known(said)
+        async for piece in spoken:
             answer.append(piece)
             yield f"data: {json.dumps({'delta': piece})}\n\n"
-        await remember(services, question.conversation, "assistant", "".join(answer))
+        whole = "".join(answer)
+        if said is None:
+            await replies.keep(whole)
+        asked = [("user", question.message)] if at_once else []
+        await remember(services, question.conversation, *asked, ("assistant", whole))
         yield 'data: {"done": true}\n\n'
 
     return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def _known(answer: str) -> AsyncIterator[str]:
+    yield answer
 
 
 async def _gpt(services: Services, hotel: Row, context: Context, message: str) -> AsyncIterator[str]:
@@ -151,29 +168,46 @@ async def _claude(services: Services, hotel: Row, context: Context, message: str
             yield event.delta.text
 
 
-async def _history(services: Services, hotel: Row, conversation: str) -> list[Row]:
+async def _history(
+    services: Services, hotel: Row, conversation: str, limit: int, before: int | None = None
+) -> list[Row]:
+    """The messages of a conversation, oldest first: all, or the last ``limit`` (``fix.pagination``)."""
     found = await services.row(
         "SELECT id FROM conversations WHERE id = %s AND hotel_id = %s", conversation, hotel["id"]
     )
     if found is None:
         raise HTTPException(404, f"{hotel['slug']} has no conversation {conversation!r}")
-    return await services.rows(
-        "SELECT role, body, created_at FROM messages WHERE conversation_id = %s ORDER BY id", conversation
+    if not services.flags["fix.pagination"]:
+        return await services.rows(
+            "SELECT id, role, body, created_at FROM messages WHERE conversation_id = %s ORDER BY id",
+            conversation,
+        )
+    page = await services.rows(
+        "SELECT id, role, body, created_at FROM messages WHERE conversation_id = %s AND id < %s "
+        "ORDER BY id DESC LIMIT %s",
+        *(conversation, before or _LAST, limit),
     )
+    return page[::-1]
 
 
 @router.get("/conversations/{conversation}")
 async def conversation_history(
-    services: Shared, hotel: Hotel, conversation: ConversationId
+    services: Shared,
+    hotel: Hotel,
+    conversation: ConversationId,
+    before: Annotated[int | None, Query(ge=1)] = None,
 ) -> dict[str, Any]:
-    return {"messages": await _history(services, hotel, conversation)}
+    """Its messages; with ``fix.pagination`` the last ``PAGE``, those before them by ``before``."""
+    found = await _history(services, hotel, conversation, PAGE, before)
+    more = {"before": found[0]["id"]} if services.flags["fix.pagination"] and len(found) == PAGE else {}
+    return {"messages": [{k: row[k] for k in ("role", "body", "created_at")} for row in found], **more}
 
 
 @router.post("/conversations/{conversation}/summary")
 async def summarise(services: Shared, hotel: Hotel, conversation: ConversationId) -> dict[str, Any]:
     """Sum a conversation up for the front desk (Claude Haiku)."""
-    history = await _history(services, hotel, conversation)
-    transcript = "\n".join(f"{row['role']}: {row['body']}" for row in history[-20:])
+    history = await _history(services, hotel, conversation, SUMMED_UP)
+    transcript = "\n".join(f"{row['role']}: {row['body']}" for row in history[-SUMMED_UP:])
     message = await services.anthropic.messages.create(
         model=SUMMARY_MODEL,
         system="Sum up the conversation for the hotel's front desk in three sentences.",

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from .services import Row, Services
-from .tenancy import Hotel, Shared
+from .tenancy import Hotel, Shared, Slug, page
 
 router = APIRouter(prefix="/hotels/{hotel}")
 
@@ -16,11 +16,9 @@ _NEAR = "SELECT question, answer, similarity FROM near_faq(%s::vector, %s, %s)"
 
 
 @router.get("/faq")
-async def list_faq(services: Shared, hotel: Hotel) -> list[Row]:
+async def list_faq(services: Shared, slug: Slug) -> list[Row]:
     statement = "SELECT question, answer FROM faq WHERE hotel_id = %s ORDER BY id"
-    found: list[Row] = await services.page(
-        "faq", hotel["slug"], lambda: services.rows(statement, hotel["id"])
-    )
+    found: list[Row] = await page(services, "faq", slug, lambda hotel: services.rows(statement, hotel["id"]))
     return found
 
 

@@ -41,13 +41,25 @@ class Memory:
             task = self._asking[key] = asyncio.ensure_future(self._renew(key, ask))
         return found[1] if found and age < STALE_S else await asyncio.shield(task)
 
+    def known(self, key: str) -> Any:
+        """The answer remembered for ``key``, or None: for answers that are not asked for in one go."""
+        found = self._known.get(key)
+        fresh = found is not None and self._clock() - found[0] < STALE_S
+        taximeter.record_cache(self._name, hit=fresh, key=key)
+        return found[1] if found and fresh else None
+
+    def keep(self, key: str, answer: Any) -> None:
+        """Remember an answer."""
+        self._known[key] = (self._clock(), answer)
+        self._known.move_to_end(key)
+        while len(self._known) > self._capacity:
+            self._known.popitem(last=False)
+
     async def _renew(self, key: str, ask: Callable[[], Awaitable[Any]]) -> Any:
         try:
             answer = await ask()
             if answer is not None:
-                self._known[key] = (self._clock(), answer)
-                while len(self._known) > self._capacity:
-                    self._known.popitem(last=False)
+                self.keep(key, answer)
             return answer
         finally:
             del self._asking[key]

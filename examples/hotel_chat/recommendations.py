@@ -37,7 +37,10 @@ def _rules(services: Services, hotel: Row) -> str:
 
 
 @router.post("/recommendations")
-async def recommendations(services: Shared, hotel: Hotel, stay: Stay) -> dict[str, Any]:
+async def recommendations(services: Shared, hotel: Hotel, stay: Stay) -> Any:
+    """All at once, or as ``/itinerary`` does with ``fix.stream_chat``."""
+    if services.flags["fix.stream_chat"]:
+        return _stream(services, hotel, await _prompt(services, hotel, stay), 300)
     response = await services.openai.responses.create(
         model=CHAT_MODEL,
         instructions=_rules(services, hotel),
@@ -50,14 +53,16 @@ async def recommendations(services: Shared, hotel: Hotel, stay: Stay) -> dict[st
 @router.post("/itinerary")
 async def itinerary(services: Shared, hotel: Hotel, stay: Stay) -> StreamingResponse:
     """A plan by day as server-sent events ``{"delta": ...}``, then ``{"done": true}``."""
-    prompt = await _prompt(services, hotel, stay)
+    return _stream(services, hotel, f"{await _prompt(services, hotel, stay)} Plan each day.", 400)
 
+
+def _stream(services: Services, hotel: Row, prompt: str, limit: int) -> StreamingResponse:
     async def events() -> AsyncIterator[str]:
         stream = await services.openai.responses.create(
             model=CHAT_MODEL,
             instructions=_rules(services, hotel),
-            input=f"{prompt} Plan each day.",
-            max_output_tokens=400,
+            input=prompt,
+            max_output_tokens=limit,
             stream=True,
         )
         async for event in stream:

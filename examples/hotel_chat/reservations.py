@@ -6,7 +6,7 @@ import uuid
 from datetime import date
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, Field
 
 from .services import Row
@@ -17,22 +17,40 @@ router = APIRouter(prefix="/hotels/{hotel}")
 Limit = Annotated[int, Query(ge=1, le=50)]
 
 
+_LISTED = "SELECT code, check_in, check_out, status, total, guest_id, room_id FROM reservations r"
+_JOINED = (
+    "SELECT r.code, r.check_in, r.check_out, r.status, r.total, g.name AS guest, m.number AS room "
+    "FROM reservations r JOIN guests g ON g.id = r.guest_id JOIN rooms m ON m.id = r.room_id"
+)
+_AFTER = " AND (r.check_in < %s OR (r.check_in = %s AND r.code > %s))"
+
+
 @router.get("/reservations")
-async def list_reservations(services: Shared, hotel: Hotel, limit: Limit = 10) -> list[Row]:
-    """The latest reservations with guest and room: an N+1, or one join (``fix.batch_reservations``)."""
-    if services.flags["fix.batch_reservations"]:
-        return await services.rows(
-            "SELECT r.code, r.check_in, r.check_out, r.status, r.total, g.name AS guest, m.number AS room "
-            "FROM reservations r JOIN guests g ON g.id = r.guest_id JOIN rooms m ON m.id = r.room_id "
-            "WHERE r.hotel_id = %s ORDER BY r.check_in DESC, r.code LIMIT %s",
-            *(hotel["id"], limit),
-        )
+async def list_reservations(
+    services: Shared,
+    hotel: Hotel,
+    response: Response,
+    limit: Limit = 10,
+    after: Annotated[str | None, Query(pattern=r"^\d{4}-\d\d-\d\d,[\w-]{1,40}$")] = None,
+) -> list[Row]:
+    """The latest reservations with guest and room: an N+1, or one join (``fix.batch_reservations``).
+
+    With ``fix.pagination`` a full page says in its Link header how to ask for the next: by the last one's day
+    and code, so that no page is shifted by a booking that comes meanwhile.
+    """
+    batched, paged = services.flags["fix.batch_reservations"], services.flags["fix.pagination"]
+    if after is not None and not paged:
+        raise HTTPException(422, "'after' is for pages: switch fix.pagination on")
+    day, _, code = (after or "").partition(",")
     found = await services.rows(
-        "SELECT code, check_in, check_out, status, total, guest_id, room_id FROM reservations "
-        "WHERE hotel_id = %s ORDER BY check_in DESC, code LIMIT %s",
-        *(hotel["id"], limit),
+        f"{_JOINED if batched else _LISTED} WHERE r.hotel_id = %s{_AFTER if after else ''} "
+        "ORDER BY r.check_in DESC, r.code LIMIT %s",
+        *(hotel["id"], *((day, day, code) if after else ()), limit),
     )
-    for reservation in found:
+    if paged and len(found) == limit:
+        last = f"{found[-1]['check_in']},{found[-1]['code']}"
+        response.headers["Link"] = f'<?limit={limit}&after={last}>; rel="next"'
+    for reservation in () if batched else found:
         guest = await services.row("SELECT name FROM guests WHERE id = %s", reservation.pop("guest_id"))
         room = await services.row("SELECT number FROM rooms WHERE id = %s", reservation.pop("room_id"))
         reservation["guest"] = guest and guest["name"]

@@ -9,6 +9,8 @@ from .prompts import short_rules
 from .services import Row, Services
 
 HISTORY_MESSAGES = 6
+FEWER_MESSAGES = 4  # with fix.compact_context
+FAR = 0.6  # of the nearest text's cosine: what lies below is left out with fix.compact_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,7 @@ class Context:
     history: list[Row]
     faq: list[Row]
     content: list[Row]
+    vector: str  # of the question
     short: bool = False  # the shorter house rules
 
     def as_text(self) -> str:
@@ -28,6 +31,7 @@ class Context:
 
 async def gather_context(services: Services, hotel: Row, conversation: str, question: str) -> Context:
     """Four statements and an embedding, each awaited before the next begins (weakness 4), or not."""
+    compact = services.flags["fix.compact_context"]
     await services.execute(
         "INSERT INTO conversations (id, hotel_id) VALUES (%s, %s) "
         "ON CONFLICT (id) DO UPDATE SET last_used = now()",
@@ -36,7 +40,7 @@ async def gather_context(services: Services, hotel: Row, conversation: str, ques
     history, vector = await services.together(
         services.rows(
             "SELECT role, body FROM messages WHERE conversation_id = %s ORDER BY id DESC LIMIT %s",
-            *(conversation, HISTORY_MESSAGES),
+            *(conversation, FEWER_MESSAGES if compact else HISTORY_MESSAGES),
         ),
         services.embedder.embed(question),
     )
@@ -44,7 +48,13 @@ async def gather_context(services: Services, hotel: Row, conversation: str, ques
         nearest_faq(services, vector, hotel, 3),
         _content(services, vector, hotel),
     )
-    return Context(history[::-1], faq, content, short_rules(services.flags, conversation))
+    if compact:
+        faq, content = _closest(faq), _closest(content)
+    return Context(history[::-1], faq, content, vector, short_rules(services.flags, conversation))
+
+
+def _closest(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row["similarity"] >= FAR * rows[0]["similarity"]]
 
 
 async def _content(services: Services, vector: str, hotel: Row) -> list[Row]:
@@ -58,7 +68,12 @@ async def _content(services: Services, vector: str, hotel: Row) -> list[Row]:
     return await services.rows(statement, vector, key, 4)
 
 
-async def remember(services: Services, conversation: str, role: str, body: str) -> None:
-    await services.execute(
-        "INSERT INTO messages (conversation_id, role, body) VALUES (%s, %s, %s)", conversation, role, body
-    )
+async def remember(services: Services, conversation: str, *said: tuple[str, str]) -> None:
+    """Store messages (role, text) in order: a statement each, or one for all (``fix.batch_writes``)."""
+    every = [said] if services.flags["fix.batch_writes"] else [(each,) for each in said]
+    for some in every:
+        values = ", ".join(["(%s, %s, %s)"] * len(some))
+        await services.execute(
+            f"INSERT INTO messages (conversation_id, role, body) VALUES {values}",
+            *(value for role, body in some for value in (conversation, role, body)),
+        )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query
 
 from .services import Row
-from .tenancy import Hotel, Shared
+from .tenancy import Hotel, Shared, Slug, page
 
 router = APIRouter(prefix="/hotels/{hotel}")
 
@@ -22,9 +22,9 @@ _RATES = "SELECT room_id, season, price FROM room_rates WHERE room_id = %s ORDER
 
 
 @router.get("/rooms")
-async def list_rooms(services: Shared, hotel: Hotel) -> list[Row]:
+async def list_rooms(services: Shared, slug: Slug) -> list[Row]:
     """Rooms with their base price; under ``fault.n_plus_one_rooms`` with a statement per room."""
-    rooms: list[Row] = await services.page("rooms", hotel["slug"], lambda: services.rows(_ROOMS, hotel["id"]))
+    rooms: list[Row] = await page(services, "rooms", slug, lambda hotel: services.rows(_ROOMS, hotel["id"]))
     if services.flags["fault.n_plus_one_rooms"]:
         return [{**room, "rates": await services.rows(_RATES, room["id"])} for room in rooms]
     return rooms

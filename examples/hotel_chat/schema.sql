@@ -3,7 +3,7 @@
 CREATE EXTENSION IF NOT EXISTS vector;
 
 DROP MATERIALIZED VIEW IF EXISTS occupancy;
-DROP TABLE IF EXISTS payments, reservations, room_rates, rooms, guests, messages, conversations,
+DROP TABLE IF EXISTS known_questions, known_answers, payments, reservations, room_rates, rooms, guests, messages, conversations,
     faq, content_chunks, policies, hotels CASCADE;
 
 CREATE TABLE hotels (
@@ -90,6 +90,20 @@ CREATE TABLE content_chunks (
     body text NOT NULL,
     embedding vector(1536) NOT NULL
 );
+
+-- Vectors of the commonest questions (fix.cache_warmup); filled by warmup.py.
+CREATE TABLE known_questions (
+    question text PRIMARY KEY,
+    embedding vector(1536) NOT NULL
+);
+-- Answers by the meaning of their questions (fix.similar_answers).
+CREATE TABLE known_answers (
+    hotel_id int NOT NULL REFERENCES hotels,
+    route text NOT NULL,
+    embedding vector(1536) NOT NULL,
+    answer text NOT NULL
+);
+CREATE INDEX ON known_answers (hotel_id, route);
 
 CREATE OR REPLACE FUNCTION match_faq(query vector(1536), hotel text, matches int)
 RETURNS TABLE (question text, answer text, similarity float) LANGUAGE sql STABLE AS $$

@@ -7,7 +7,7 @@ connections are in autocommit mode: what Postgres counts for the role is what th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,11 +20,14 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from .embeddings import Embedder
-from .flags import Flags
+from .flags import SHARED, Flags
+from .limits import Limits
 from .memory import Memory
-from .settings import Settings
+from .settings import Settings, no_redis
+from .shared import Shared, open_shared
 
 POOL_SIZE = 10
+LARGE_POOL = 20  # with fix.pool; two instances stay below the usual max_connections of a small plan (60)
 
 Row = dict[str, Any]
 Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
@@ -38,6 +41,8 @@ class Services:
     booking: httpx.AsyncClient
     embedder: Embedder
     flags: Flags
+    limits: Limits
+    shared: Shared
     hotels: Memory = field(default_factory=lambda: Memory("hotels"))
     pages: Memory = field(default_factory=lambda: Memory("pages"))
     answers: Memory = field(default_factory=lambda: Memory("answers", 500))
@@ -54,14 +59,21 @@ class Services:
                 call.close()  # those not begun, when one before them failed
 
     async def resize(self) -> None:
-        """Give the pool the size that the flags ask for (``fault.small_pool``)."""
-        size = 1 if self.flags["fault.small_pool"] else POOL_SIZE
+        """Give the pool the size that the flags ask for."""
+        size = 1 if self.flags["fault.small_pool"] else LARGE_POOL if self.flags["fix.pool"] else POOL_SIZE
         if self.pool.max_size != size:
             await self.pool.resize(size, size)
 
     async def warm(self) -> None:
-        """Read ahead what the flags ask for (``fix.faq_vectors``)."""
+        """Read ahead what the flags ask for (``fix.faq_vectors``, ``fix.cache_warmup``)."""
         await self.embedder.warm()
+
+    def switch(self, changes: Mapping[str, bool]) -> None:
+        """Switch flags, all or none (``UnknownFlag``; ``ValueError`` for one that needs a Redis)."""
+        wanted = sorted(name for name in SHARED if changes.get(name))
+        if wanted and not self.shared:
+            raise ValueError(no_redis(wanted))
+        self.flags.switch(changes)
 
     async def page(self, name: str, key: str, ask: Callable[[], Awaitable[Any]]) -> Any:
         """Static content: remembered with ``fix.route_cache``."""
@@ -98,18 +110,19 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         AsyncOpenAI(base_url=settings.openai_base_url, api_key=settings.openai_api_key) as openai,
         AsyncAnthropic(base_url=settings.anthropic_base_url, api_key=settings.anthropic_api_key) as anthropic,
         httpx.AsyncClient(base_url=settings.motopress_url, timeout=30.0) as booking,
+        open_shared(settings.redis_url) as shared,
         pool,
     ):
         await pool.wait(timeout=10.0)
         flags = Flags(settings.flags)
 
-        async def made() -> list[tuple[str, str]]:
+        async def made(table: str) -> list[tuple[str, str]]:
+            question = f"SELECT DISTINCT ON (question) question, embedding::text AS vector FROM {table}"
             async with pool.connection() as connection:
-                rows = await (
-                    await connection.execute(
-                        "SELECT DISTINCT ON (question) question, embedding::text AS vector FROM faq"
-                    )
-                ).fetchall()
+                rows = await (await connection.execute(question.encode())).fetchall()
             return [(row["question"], row["vector"]) for row in rows]
 
-        yield Services(pool, openai, anthropic, booking, Embedder(openai, flags, made), flags)
+        embedder = Embedder(openai, flags, made, shared)
+        services = Services(pool, openai, anthropic, booking, embedder, flags, Limits(flags, shared), shared)
+        await services.resize()
+        yield services

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+
+from .flags import SHARED
 
 _REQUIRED = {
     "DATABASE_URL": "the service's Postgres, e.g. postgresql://hotel_app@127.0.0.1:5432/postgres "
@@ -34,6 +36,7 @@ class Settings:
     flags: tuple[str, ...] = field(
         default=(), kw_only=True
     )  # on from the start: HOTEL_FLAGS, separated by commas
+    redis_url: str = field(default="", kw_only=True)  # HOTEL_REDIS_URL; "": every instance for itself
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -43,4 +46,14 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         lines = [f"  {name} is not set: {_REQUIRED[name]}" for name in missing]
         raise SettingsError("the hotel chat cannot start:\n" + "\n".join(lines))
     flags = tuple(name.strip() for name in environment.get("HOTEL_FLAGS", "").split(",") if name.strip())
-    return Settings(**{name.lower(): environment[name] for name in _REQUIRED}, flags=flags)
+    redis_url = environment.get("HOTEL_REDIS_URL", "")
+    if not redis_url and (shared := sorted(SHARED & set(flags))):
+        raise SettingsError(f"the hotel chat cannot start: {no_redis(shared)}")
+    return Settings(
+        **{name.lower(): environment[name] for name in _REQUIRED}, flags=flags, redis_url=redis_url
+    )
+
+
+def no_redis(flags: Iterable[str]) -> str:
+    """What is missing for flags that share something, and where to say it."""
+    return f"{', '.join(flags)} needs HOTEL_REDIS_URL, e.g. redis://127.0.0.1:6379/0"

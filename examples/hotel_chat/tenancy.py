@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 
 import psycopg
 from fastapi import Depends, HTTPException, Path, Request
@@ -23,7 +24,10 @@ async def get_services(request: Request) -> Services:
 Shared = Annotated[Services, Depends(get_services)]
 
 
-async def get_hotel(services: Shared, hotel: Annotated[str, Path(max_length=64)]) -> Row:
+Slug = Annotated[str, Path(max_length=64, alias="hotel")]
+
+
+async def get_hotel(services: Shared, hotel: Slug) -> Row:
     """The hotel in the path (read from the database each time: weakness 10). 404 when unknown.
 
     Only known hotels become tenants, so that strangers cannot invent label values.
@@ -51,3 +55,14 @@ async def _broken_statement(services: Services) -> None:
 
 
 Hotel = Annotated[Row, Depends(get_hotel)]
+
+
+async def page(services: Services, name: str, hotel: str, ask: Callable[[Row], Awaitable[Any]]) -> Any:
+    """A page of a hotel : with ``fix.route_cache`` remembered as a whole, the hotel's row too."""
+
+    async def read() -> Any:
+        return await ask(await get_hotel(services, hotel))
+
+    found = await services.page(name, hotel, read)
+    taximeter.attribute("tenant", hotel)
+    return found

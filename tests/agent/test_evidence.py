@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from taximeter import hashing
-from tests.agent.conftest import HASH_KEY, Start, free_port
+from tests.agent.conftest import HASH_KEY, Start
 from tests.agent.receiver import Receiver, Span
+from tests.redis_server import NO_REDIS, running_redis
 
 SECRET = "Mrs Dalloway said she would buy the flowers herself"  # as in evidence_app
 HASHER = hashing.Hasher(HASH_KEY.encode())
@@ -22,25 +19,8 @@ HASHER = hashing.Hasher(HASH_KEY.encode())
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
     """A real Redis, where there is one."""
-    if (binary := shutil.which("redis-server")) is None:
-        yield None
-        return
-    port = free_port()
-    options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
-    server = subprocess.Popen(
-        [binary, *options], cwd=tmp_path_factory.mktemp("redis"), stdout=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", port), 0.1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        server.kill()
-        server.wait()
+    with running_redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +210,7 @@ def test_lookups_are_recorded_by_cache_with_the_hash_of_their_key(run: Receiver)
 
 def test_redis_is_seen_by_itself(run: Receiver, redis_url: str | None) -> None:
     if redis_url is None:
-        pytest.skip("no redis-server on this machine (make test as root on Debian installs it)")
+        pytest.skip(NO_REDIS)
     found = lookups(server(run, "/redis"))
     assert signs(found["embedding"]) == "-+++"
     assert len({entry[1:] for entry in found["embedding"]}) == 1

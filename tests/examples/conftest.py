@@ -14,6 +14,7 @@ import pytest
 from examples.demo.ledgers import read_postgres
 from examples.demo.postgres import Postgres, embedded_postgres, run_directory
 from taximeter_cli.supervise import Supervisor
+from tests.redis_server import running_redis
 
 from .processes import free_port, run_module, running
 
@@ -84,9 +85,16 @@ def backend() -> Iterator[Backend]:
 
 
 @pytest.fixture(scope="session")
-def hotel(backend: Backend) -> Iterator[Hotel]:
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
+    """A real Redis, where there is one."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def hotel(backend: Backend, redis_url: str | None) -> Iterator[Hotel]:
     port = free_port()
-    with running("examples.hotel_chat", port, env=backend.env):
+    with running("examples.hotel_chat", port, env=backend.env | {"HOTEL_REDIS_URL": redis_url or ""}):
         service = Hotel(backend, f"http://127.0.0.1:{port}")
         with service.client:
             yield service
