@@ -48,7 +48,7 @@ def _openai_messages(
     messages: list[ChatCompletionMessageParam] = [
         {
             "role": "system",
-            "content": house_rules(services.flags, hotel["name"], hotel["city"], context.short),
+            "content": "\n".join(house_rules(services.flags, hotel["name"], hotel["city"], context.short)),
         },
         {"role": "system", "content": context.as_text()},
     ]
@@ -142,13 +142,10 @@ async def _gpt(services: Services, hotel: Row, context: Context, message: str) -
 
 
 async def _claude(services: Services, hotel: Row, context: Context, message: str) -> AsyncIterator[str]:
+    rules, *rest = house_rules(services.flags, hotel["name"], hotel["city"], context.short)
     system: list[TextBlockParam] = [
-        {
-            "type": "text",
-            "text": house_rules(services.flags, hotel["name"], hotel["city"], context.short),
-            "cache_control": {"type": "ephemeral"},
-        },
-        {"type": "text", "text": context.as_text()},
+        {"type": "text", "text": rules, "cache_control": {"type": "ephemeral"}},
+        *(TextBlockParam(type="text", text=text) for text in (*rest, context.as_text())),
     ]
     messages: list[MessageParam] = []
     for row in context.history:

@@ -124,9 +124,12 @@ def short_rules(flags: Flags, conversation: str) -> bool:
     return short
 
 
-def house_rules(flags: Flags, hotel: str, city: str, short: bool) -> str:
-    """The system prompt of one hotel, the shorter one or not; ``fix.prompt_order`` changes it."""
+def house_rules(flags: Flags, hotel: str, city: str, short: bool) -> list[str]:
+    """The system prompt in two parts, of which the first may be cached; ``fix.prompt_order`` changes them.
+
+    Without it the first is all, hotel's name in front; with it the first is the same for every hotel.
+    """
     who = f"You are the guest assistant of {hotel} in {city}."
     rules = _SHORT if short else _RULES
-    text = f"{rules}\n{who}" if flags["fix.prompt_order"] else f"{who}\n{rules}"
-    return text * (10 if flags["fault.long_prompts"] else 1)
+    parts = [rules, who] if flags["fix.prompt_order"] else [f"{who}\n{rules}"]
+    return [parts[0] * 10, *parts[1:]] if flags["fault.long_prompts"] else parts

@@ -33,7 +33,8 @@ async def _prompt(services: Services, hotel: Row, stay: Stay) -> str:
 
 
 def _rules(services: Services, hotel: Row) -> str:
-    return house_rules(services.flags, hotel["name"], hotel["city"], services.flags["fix.short_prompt"])
+    short = services.flags["fix.short_prompt"]
+    return "\n".join(house_rules(services.flags, hotel["name"], hotel["city"], short))
 
 
 @router.post("/recommendations")

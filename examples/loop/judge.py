@@ -1,17 +1,19 @@
-"""Predictions against measurements, and the plan's success table."""
+"""Predictions against measurements: what each fix was said to save, and what it saved."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from examples.loop.measure import Run
 from taximeter_analysis.advise import Estimate, Finding
+from taximeter_analysis.advise.material import Material, Request
 from taximeter_analysis.advise.model import METRICS
 
 #: Below these sums a saving is no more than what two runs of the same thing differ by.
-_LEAST = {"duration_s": 0.3, "first_byte_s": 0.3, "cost_usd": 1e-6}
+_LEAST = {"duration_s": 0.3, "first_byte_s": 0.3, "cost_usd": 1e-5}
+_TIMES = ("duration_s", "first_byte_s")
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,9 @@ class Row:
     metric: str
     predicted: Estimate
     measured: float
-    baseline: float  # the metric's sum without the fix, on the same routes
+    baseline: float  # the metric's sum without the fix, on the same requests
     ceiling: bool
-    noise: float = 0.0  # what two runs of the baseline differ by
+    noise: float = 0.0  # what the runs of the baseline differ by, on the same requests
 
     @property
     def told(self) -> bool:
@@ -46,11 +48,17 @@ class Row:
 
 
 def judge(
-    flag: str, findings: Sequence[Finding], before: Run, after: Run, again: Run | None = None
+    flag: str,
+    findings: Sequence[Finding],
+    baselines: Sequence[Run],
+    after: Run,
+    touched: Callable[[Finding], set[str]],
 ) -> list[Row]:
-    """One row a metric: the findings that the flag answers together, on the routes they are about.
+    """One row a metric: the findings that the flag answers together.
 
-    ``again``: the baseline run once more, at the end; measured is against the mean of the two.
+    Counts, tokens and money are summed over the routes that the findings are about. Times are summed over the
+    requests that the findings touch, by name the same ones in every run: the others' waiting has nothing to
+    do with the fix. What a run would have taken without it is read off the baselines before and after it.
     """
     rows = []
     for metric in METRICS:
@@ -60,78 +68,69 @@ def judge(
         predicted = sum((each.savings[metric] for each in found), Estimate(0, 0, 0))
         if predicted.high < _LEAST.get(metric, 0.0):
             continue
-        routes = {each.route for each in found}
-        chosen: set[str | None] = {None} if None in routes else set(routes)
-        base = sum(before.total(metric, route) for route in chosen)
-        noise = 0.0
-        if again is not None:
-            last = sum(again.total(metric, route) for route in chosen)
-            base, noise = (base + last) / 2, abs(base - last)
-        saved = base - sum(after.total(metric, route) for route in chosen)
+        sums = _requests(metric, found, touched) if metric in _TIMES else _routes(metric, found)
+        base = without(baselines, after, sums)
+        levels = [sums(each) for each in baselines]
         kinds = tuple(dict.fromkeys(each.kind for each in found))
         ceiling = any(each.ceiling for each in found)
+        saved, noise = base - sums(after), max(levels) - min(levels)
         rows.append(Row(flag, kinds, len(found), metric, predicted, saved, base, ceiling, noise))
     return rows
 
 
-@dataclass(frozen=True)
-class Goal:
-    """One line of the plan's success table. ``change``: negative is less."""
-
-    what: str
-    before: float
-    after: float
-    target: float
-    unit: str
-    note: str = ""
-
-    @property
-    def change(self) -> float:
-        return self.after / self.before - 1 if self.before else 0.0
-
-    @property
-    def reached(self) -> bool:
-        return self.after >= self.target if self.unit == "rate" else self.change <= self.target
+def _routes(metric: str, findings: Sequence[Finding]) -> Callable[[Run], float]:
+    routes = {each.route for each in findings}
+    chosen: set[str | None] = {None} if None in routes else set(routes)
+    return lambda run: sum(run.total(metric, route) for route in chosen)
 
 
-def goals(before: Run, after: Run, ceiling: float | None) -> list[Goal]:
-    """The plan's targets. ``ceiling``: the hit rate that no cache of the embedding's texts goes beyond."""
+def _requests(
+    metric: str, findings: Sequence[Finding], touched: Callable[[Finding], set[str]]
+) -> Callable[[Run], float]:
+    names = set[str]().union(*map(touched, findings))
 
-    def rate(run: Run) -> float:
-        return run.hits / run.lookups if run.lookups else 0.0
+    def sums(run: Run) -> float:
+        times = [run.times[name] for name in names if name in run.times]
+        return sum(each.duration_s if metric == "duration_s" else each.first_byte_s for each in times)
 
-    def tokens(run: Run) -> float:
-        return run.total("input_tokens")
+    return sums
 
-    waiting = (
-        f"the slowest twentieth still wait {after.slow_in_models:.0%} of their time for models: "
-        "only a faster model, fewer tokens or streaming shorten that"
-    )
-    limit = "" if ceiling is None else f"the traffic's ceiling is {ceiling:.0%}: no cache reaches more"
-    return [
-        Goal("P50 of all requests", before.quantile(0.5), after.quantile(0.5), -0.40, "s"),
-        Goal("P95 of all requests", before.quantile(0.95), after.quantile(0.95), -0.35, "s", waiting),
-        Goal(
-            "P95 to the first byte",
-            before.quantile(0.95, first_byte=True),
-            after.quantile(0.95, first_byte=True),
-            -0.35,
-            "s",
-            waiting,
-        ),
-        Goal("database queries", before.total("db_calls"), after.total("db_calls"), -0.30, "count"),
-        Goal(
-            "embedding calls",
-            before.total("embedding_calls"),
-            after.total("embedding_calls"),
-            -0.50,
-            "count",
-            limit,
-        ),
-        Goal("embedding cache hit rate", rate(before), rate(after), 0.80, "rate", limit),
-        Goal("input tokens", tokens(before), tokens(after), -0.25, "count"),
-        Goal("cost", before.total("cost_usd"), after.total("cost_usd"), -0.50, "usd"),
-    ]
+
+def without(baselines: Sequence[Run], after: Run, sums: Callable[[Run], float]) -> float:
+    """What a baseline would have come to in ``after``'s place: between the two that were run around it."""
+    before = [each for each in baselines if each.order <= after.order]
+    behind = [each for each in baselines if each.order > after.order]
+    if not before or not behind:
+        nearest = before[-1] if before else behind[0]
+        return sums(nearest)
+    first, last = before[-1], behind[0]
+    share = (after.order - first.order) / (last.order - first.order)
+    return sums(first) * (1 - share) + sums(last) * share
+
+
+def touching(material: Material, names: Mapping[str, str]) -> Callable[[Finding], set[str]]:
+    """Finding -> names of the baseline's requests that it is about (``names``: by trace id)."""
+
+    def chosen(finding: Finding) -> set[str]:
+        return {
+            names[request.trace]
+            for request in material.requests
+            if request.trace in names
+            and (finding.route is None or request.label == finding.route)
+            and _touches(finding, request)
+        }
+
+    return chosen
+
+
+def _touches(finding: Finding, request: Request) -> bool:
+    if finding.kind in ("embedding_cache", "near_duplicates"):
+        return bool(request.of("embedding"))
+    if finding.kind == "pool_wait":
+        return bool(request.pool_wait_s)
+    if finding.statements:
+        return any(call.statement in finding.statements for call in request.of("db"))
+    return True
 
 
 def summary(rows: Sequence[Row]) -> Mapping[str, float]:

@@ -9,54 +9,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from examples.hotel_chat.flags import FLAGS
-from examples.loop.judge import Goal, Row, summary
+from examples.loop.effects import Effect
+from examples.loop.goals import Goal
+from examples.loop.items import AREAS, ITEMS, Item
+from examples.loop.judge import Row, summary
 from examples.loop.measure import Load, Run
-from taximeter_analysis.advise import Advice
+from examples.loop.result import Result
 from taximeter_analysis.advise.model import METRICS
 from taximeter_analysis.advise.output import amount
 
-#: document -> (what it is about, its flags)
-AREAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "DATABASE_OPTIMIZATION": (
-        "Fewer statements, and faster ones",
-        ("fix.batch_reservations", "fix.hotel_cache", "fix.indexes", "fix.stats_query",
-         "fix.match_functions", "fix.occupancy_view"),
-    ),
-    "AI_COST_OPTIMIZATION": (
-        "Fewer embedding and model calls, fewer tokens, cheaper ones",
-        ("fix.embedding_cache", "fix.faq_vectors", "fix.answer_cache", "fix.prompt_order", "fix.short_prompt",
-         "fix.prompt_trial", "fix.routing"),
-    ),
-    "API_OPTIMIZATION": (
-        "Answers that come sooner",
-        ("fix.parallel", "fix.stream_chat", "fix.route_cache", "fix.quote_cache"),
-    ),
-}  # fmt: skip
 _METRIC = {"s": "duration_s", "usd": "cost_usd", "count": "db_calls"}
+_MACHINE = "Debian 12, x86-64, 2 cores, Python 3.11"
 
 
-def write_pages(
-    folder: Path,
-    load: Load,
-    rows: Sequence[Row],
-    goals: Sequence[Goal],
-    *,
-    runs: Mapping[str, Run],
-    advice: Advice,
-) -> list[Path]:
+def write_pages(folder: Path, load: Load, result: Result) -> list[Path]:
     """Write the five documents below ``folder``; returns their paths. Raises ``OSError``."""
     folder.mkdir(parents=True, exist_ok=True)
+    runs = result.runs
+    balanced = sum(run.balanced for run in runs.values())
     basis = (
-        f"From one `make loop`: {len(runs)} runs of {load.duration_s:g} s at {load.rate:g} requests a "
-        f"second, the "
-        f"same guests in each (seed {load.seed}), models at {load.latency_scale:g} of their usual "
-        f"latency, the "
-        f"database {load.distance_ms:g} ms away each way. The books balance in "
-        f"{sum(run.balanced for run in runs.values())} of {len(runs)} runs."
+        f'Written by `make loop LOOP_ARGS="--docs docs/performance-optimization"`: {len(runs)} runs of '
+        f"{load.duration_s:g} s at {load.rate:g} requests a second, the same guests in each (seed "
+        f"{load.seed}), models at {load.latency_scale:g} of their usual latency, the database "
+        f"{load.distance_ms:g} ms away each way. The books balance in {balanced} of {len(runs)} runs."
     )
-    texts = {name: _area(*AREAS[name], rows) for name in AREAS}
+    texts = {name: _area(name, result) for name in AREAS}
     texts["MONITORING_GUIDE"] = _monitoring(runs)
-    texts["COMPLETION_SUMMARY"] = _completion(rows, goals, advice)
+    texts["COMPLETION_SUMMARY"] = _completion(result)
     written = []
     for name, lines in texts.items():
         path = folder / f"{name}.md"
@@ -66,20 +45,68 @@ def write_pages(
     return written
 
 
-def _area(about: str, flags: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
-    yield f"{about}. Each fix is a flag of the example, off by default, switched while it runs."
-    for flag in flags:
-        yield from ("", f"## `{flag}`", "", f"{FLAGS[flag].capitalize()}.", "")
-        own = [row for row in rows if row.flag == flag]
-        if own:
-            yield from _table(own)
-        else:
-            yield "Not advised, or not tried by itself, in this run."
+def _area(name: str, result: Result) -> Iterator[str]:
+    yield f"{AREAS[name]} Each fix is a flag of the example, off by default, switched while it runs."
+    for item in ITEMS:
+        if item.page == name:
+            yield from _section(item, result)
+
+
+def _section(item: Item, result: Result) -> Iterator[str]:
+    flag = item.flag
+    yield from (
+        "",
+        f"## `{flag}`",
+        "",
+        f"The plan: *{item.task}*. {FLAGS[flag][0].upper()}{FLAGS[flag][1:]}.",
+        "",
+    )
+    yield from (f"{item.how}", "")
+    rows = [row for row in result.rows if row.flag == flag]
+    moved = [effect for effect in result.effects if effect.flag == flag]
+    if rows:
+        yield from _table(rows)
+    elif moved:
+        yield "No finding asks for it; measured in one run with the others that none asks for:"
+        yield ""
+        yield "| what | before | after | change |"
+        yield "| --- | ---: | ---: | ---: |"
+        for effect in moved:
+            yield f"| {effect.what} | {' | '.join(effect_cells(effect))} |"
+    elif flag in result.left_out:
+        yield "Advised, but not tried by itself in this run, for want of time."
+    else:
+        why = item.why or "no finding asks for it"
+        yield f"Not measured by itself: {why}. It is on in the run of the whole plan."
+
+
+def effect_cells(effect: Effect) -> list[str]:
+    """Before, after, change."""
+    if effect.metric in ("db_calls", "input_tokens"):
+        shown = [f"{value:,.1f}" for value in (effect.before, effect.after)]
+    else:
+        shown = [amount(effect.metric, value) for value in (effect.before, effect.after)]
+    return [*shown, f"{effect.change:+.0%}"]
+
+
+def goal_cells(goal: Goal) -> list[str]:
+    """Before, all advised and its change, the whole plan and its change, target, reached?"""
+    reached = {"advised": "yes", "plan": "by the whole plan", "": "no"}[goal.reached]
+    if goal.unit == "rate":
+        before, advised, whole, target = (
+            f"{value:.0%}" for value in (goal.before, goal.advised, goal.whole, goal.target)
+        )
+        return [before, advised, "", whole, "", target, reached]
+    before, advised, whole = (
+        amount(_METRIC[goal.unit], value) for value in (goal.before, goal.advised, goal.whole)
+    )
+    changes = (f"{goal.change(value):+.0%}" for value in (goal.advised, goal.whole))
+    return [before, advised, next(changes), whole, next(changes), f"{goal.target:+.0%}", reached]
 
 
 def _table(rows: Sequence[Row]) -> Iterator[str]:
     yield "| finding | saves | predicted | bounds | measured | inside? |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    yield "| --- | --- | ---: | ---: | ---: | --- |"
     for row in rows:
         value, low, high = (
             amount(row.metric, each) for each in (row.predicted.value, row.predicted.low, row.predicted.high)
@@ -87,17 +114,17 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
         measured = ("-" if row.measured < 0 else "") + amount(row.metric, abs(row.measured))
         inside = ("yes" if row.inside else "no") + ("" if row.told else " (below the runs' noise)")
         yield (
-            f"| {', '.join(row.kinds)} | {METRICS[row.metric]} | "
+            f"| {', '.join(row.kinds)} ({row.findings}) | {METRICS[row.metric]} | "
             f"{'at most ' if row.ceiling else ''}{value} | "
             f"{low} to {high} | {measured} | {inside} |"
         )
 
 
 def _monitoring(runs: Mapping[str, Run]) -> Iterator[str]:
-    yield "Watch what the fixes moved; the dashboards split each by the active flags."
+    yield "Watch what the fixes moved; the dashboards and `taximeter compare` split each by the active flags."
     yield ""
     yield "| run | P50 | P95 | queries a request | embedding hit rate | money a 1,000 requests |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
     for name, run in runs.items():
         count = max(1.0, run.total("requests"))
         hits = f"{run.hits / run.lookups:.0%}" if run.lookups else "-"
@@ -107,31 +134,33 @@ def _monitoring(runs: Mapping[str, Run]) -> Iterator[str]:
             f"{run.total('db_calls') / count:.1f} | {hits} | "
             f"{amount('cost_usd', 1000 * run.total('cost_usd') / count)} |"
         )
-    yield ""
-    yield "Gate the next change on these: `taximeter budget suggest`, then `taximeter budget check` in CI."
-
-
-def _completion(rows: Sequence[Row], goals: Sequence[Goal], advice: Advice) -> Iterator[str]:
-    found = summary(rows)
-    yield (
-        f"{len(advice.findings)} findings; {found['predictions']} predictions were held against a run. "
-        f"Median error "
-        f"{found['median_error']:.0%} (15 % or less wanted), {found['inside']:.0%} inside their bounds "
-        f"(80 % wanted)."
+    yield from (
+        "",
+        "Roll a fix out by its flag (`POST /admin/flags`), watch its section's figure under the flag against "
+        "the rest, and switch it off where the figure does not move. Hold what was reached: `taximeter "
+        "budget suggest` writes a budget from the recorded requests, `taximeter budget check` fails a build "
+        "that exceeds it, `taximeter alerts render` makes the alerts of the same file. What to do when a "
+        "page comes is in the runbooks (`docs/runbooks`), what the figures mean in `docs/monitoring.md`.",
     )
-    yield ""
-    yield "| what | before | after | change | target | reached? |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    for goal in goals:
-        if goal.unit == "rate":
-            before, after, change, target = (
-                f"{goal.before:.0%}",
-                f"{goal.after:.0%}",
-                "",
-                f"{goal.target:.0%}",
-            )
-        else:
-            before, after = (amount(_METRIC[goal.unit], value) for value in (goal.before, goal.after))
-            change, target = f"{goal.change:+.0%}", f"{goal.target:+.0%}"
-        reached = "yes" if goal.reached else f"no: {goal.note}" if goal.note else "no"
-        yield f"| {goal.what} | {before} | {after} | {change} | {target} | {reached} |"
+
+
+def _completion(result: Result) -> Iterator[str]:
+    found = summary(result.rows)
+    yield (
+        f"{len(result.advice.findings)} findings; {found['predictions']} predictions held against a run. "
+        f"Median error {found['median_error']:.0%} (15 % or less wanted), {found['inside']:.0%} inside their "
+        f"bounds (80 % wanted). Times on {_MACHINE}."
+    )
+    yield from ("", "## The plan's success table", "")
+    yield "| what | before | all advised | | whole plan | | target | reached? | how far it could go |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |"
+    for goal in result.goals:
+        yield f"| {goal.what} | {' | '.join(goal_cells(goal))} | {goal.ceiling} |"
+    yield from ("", "## The plan's tasks", "")
+    yield "| phase | task | flag | page |"
+    yield "| --- | --- | --- | --- |"
+    for item in ITEMS:
+        anchor = item.flag.replace(".", "")
+        yield f"| {item.phase} | {item.task} | `{item.flag}` | [{item.page}]({item.page}.md#{anchor}) |"
+    yield from ("", "## Every prediction", "")
+    yield from _table(result.rows)

@@ -2,12 +2,16 @@
 
 Exit codes: 0 done and every run's books balanced (predictions that missed are printed, not hidden);
 1 books that do not balance, or something that did not start; 130 interrupted.
+
+The baseline is run three times, before, between and after the fixes: a machine that grows slower meanwhile
+is told from a fix that does. Each run is a stack of its own, with empty caches.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,49 +23,111 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from examples.loop.fixes import assign
-from examples.loop.judge import Goal, Row, goals, judge, summary
-from examples.loop.measure import Load, Run, run
-from examples.loop.pages import write_pages
+from examples.loop.effects import Effect, effects
+from examples.loop.fixes import assign, unadvised, whole_plan
+from examples.loop.goals import Goal, Texts, goals
+from examples.loop.judge import Row, judge, summary, touching
+from examples.loop.measure import Load, Run, names_of, run
+from examples.loop.pages import effect_cells, goal_cells, write_pages
+from examples.loop.result import Result
 from taximeter_analysis import open_store
-from taximeter_analysis.advise import Advice, advise
+from taximeter_analysis.advise import advise
 from taximeter_analysis.advise.advice import ceiling_of_embeddings
+from taximeter_analysis.advise.material import read
 from taximeter_analysis.advise.model import METRICS
 from taximeter_analysis.advise.output import amount, as_markdown
 from taximeter_analysis.command import terminal_console
 from taximeter_cli.supervise import StartFailed, terminate_as_interrupt
 
 
-def loop(
-    load: Load, folder: Path, console: Console, only: Sequence[str] = ()
-) -> tuple[list[Row], list[Goal], dict[str, Run], Advice]:
-    """Run everything; ``only`` limits the flags that are tried one by one."""
-    begun = time.monotonic()
+class _Clock:
+    """Says how long it has been and how long it will be, from what the runs so far took."""
 
-    def step(text: str) -> None:
-        console.print(f"[dim]{time.monotonic() - begun:6.0f} s[/dim]  {escape(text)}")
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._begun = time.monotonic()
+        self._done = 0
+        self.ahead = 0  # runs
+
+    @property
+    def left_s(self) -> float | None:
+        """None before the first run has ended."""
+        return self.ahead * self._elapsed / self._done if self._done else None
+
+    @property
+    def end_s(self) -> float:
+        return self._elapsed + (self.left_s or 0.0)
+
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._begun
+
+    def say(self, text: str) -> None:
+        left = "" if self.left_s is None else f", {self.left_s / 60:4.1f} min left"
+        self._console.print(f"[dim]{self._elapsed / 60:5.1f} min{left}[/dim]  {escape(text)}")
+
+    def ended(self) -> None:
+        self._done += 1
+        self.ahead -= 1
+
+
+def loop(load: Load, folder: Path, console: Console, *, only: Sequence[str] = (), limit_s: float) -> Result:
+    """Run everything; ``only`` limits the flags that are tried one by one, ``limit_s`` the whole."""
+    clock, redis = _Clock(console), shutil.which("redis-server")
+    runs: dict[str, Run] = {}
 
     def variant(name: str, flags: Sequence[str]) -> Run:
-        step(f"{name}: {load.rate:g} requests/s for {load.duration_s:g} s")
-        done = run(load, flags, folder / name.replace(" ", "-"), step)
+        clock.say(f"{name}: {load.rate:g} requests/s for {load.duration_s:g} s")
+        keep = folder / name.replace(" ", "-")
+        done = runs[name] = run(load, flags, keep, redis=redis, order=len(runs))
         wrong = "; ".join(str(row) for row in done.books if not row.balanced)
-        step(f"{name}: the books {'balance' if done.balanced else 'do NOT balance: ' + wrong}")
+        clock.ended()
+        clock.say(f"{name}: the books {'balance' if done.balanced else 'do NOT balance: ' + wrong}")
         return done
 
-    runs = {"baseline": variant("baseline", ())}
-    with open_store(runs["baseline"].store) as store:
+    baselines = [variant("baseline", ())]
+    with open_store(baselines[0].store) as store:
         advice = advise(store)
-        ceiling = ceiling_of_embeddings(store)
+        material = read(store)
+        texts = Texts(ceiling_of_embeddings(store) or 0.0, int(baselines[0].lookups))
+    touched = touching(material, names_of(baselines[0].store))
     (folder / "ADVICE.md").write_text(as_markdown(advice), encoding="utf-8")
     by_flag, rest = assign(advice.findings)
-    step(f"advice: {len(advice.findings)} findings, of which {len(rest)} have no flag here")
     tried = [flag for flag in by_flag if not only or flag in only]
-    for flag in tried:
-        runs[flag] = variant(flag, (flag,))
-    runs["all"] = variant("all", tuple(by_flag))
-    again = runs["baseline again"] = variant("baseline again", ())
-    rows = [row for flag in tried for row in judge(flag, by_flag[flag], runs["baseline"], runs[flag], again)]
-    return rows, goals(runs["baseline"], runs["all"], ceiling), runs, advice
+    clock.ahead = len(tried) + 5
+    clock.say(f"advice: {len(advice.findings)} findings, of which {len(rest)} have no flag here")
+    left_out = []
+    for number, flag in enumerate(tried):
+        if number == len(tried) // 2:
+            baselines.append(variant("baseline, half way", ()))
+        if clock.end_s > limit_s:
+            clock.say(f"{flag}: left out, or the loop would take longer than {limit_s / 60:.0f} min")
+            left_out.append(flag)
+            clock.ahead -= 1
+        else:
+            variant(flag, (flag,))
+    others = variant("not advised", unadvised(by_flag, bool(redis)))
+    every = variant("all", tuple(by_flag))
+    plan = variant("whole plan", whole_plan(bool(redis)))
+    baselines.append(variant("baseline, at the end", ()))
+    rows = [
+        row
+        for flag in tried
+        if flag not in left_out
+        for row in judge(flag, by_flag[flag], baselines, runs[flag], touched)
+    ]
+    table = goals(baselines[0], every, plan, texts)
+    return Result(rows, table, effects(baselines, others), runs, advice, tuple(left_out))
+
+
+def print_effects(console: Console, found: Sequence[Effect]) -> None:
+    table = Table(title="Fixes that no finding asks for, in one run: what each alone moves",
+                  box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")  # fmt: skip
+    for name in ("fix", "what", "before", "after", "change"):
+        table.add_column(name, justify="left" if name in ("fix", "what") else "right")
+    for effect in found:
+        table.add_row(effect.flag, effect.what, *effect_cells(effect))
+    console.print(table)
 
 
 def print_rows(console: Console, rows: Sequence[Row]) -> None:
@@ -98,22 +164,16 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
 
 
 def print_goals(console: Console, found: Sequence[Goal]) -> None:
-    table = Table(title="The plan's success table: baseline against all fixes", box=box.SIMPLE_HEAD,
+    table = Table(title="The plan's success table", box=box.SIMPLE_HEAD,
                   title_justify="left", title_style="bold")  # fmt: skip
-    for name in ("what", "before", "after", "change", "target", "reached?"):
+    for name in ("what", "before", "all advised", "", "whole plan", "", "target", "reached?"):
         table.add_column(name, justify="left" if name == "what" else "right")
-    metric = {"s": "duration_s", "usd": "cost_usd", "count": "db_calls"}
     for goal in found:
-        if goal.unit == "rate":
-            shown = [f"{goal.before:.0%}", f"{goal.after:.0%}", "", f"{goal.target:.0%}"]
-        else:
-            values = [amount(metric[goal.unit], value) for value in (goal.before, goal.after)]
-            shown = [*values, f"{goal.change:+.0%}", f"{goal.target:+.0%}"]
-        table.add_row(goal.what, *shown, "yes" if goal.reached else "no")
+        table.add_row(goal.what, *goal_cells(goal))
     console.print(table)
     for goal in found:
-        if not goal.reached and goal.note:
-            console.print(f"{goal.what}: {goal.note}", highlight=False)
+        if goal.ceiling and goal.reached != "advised":
+            console.print(f"{goal.what}: {goal.ceiling}.", highlight=False)
 
 
 def main() -> int:
@@ -132,14 +192,19 @@ def main() -> int:
         with terminate_as_interrupt(), tempfile.TemporaryDirectory(prefix="taximeter-loop-") as folder:
             keep = args.keep or Path(folder)
             keep.mkdir(parents=True, exist_ok=True)
-            rows, found, runs, advice = loop(load, keep, console, args.only)
-            print_rows(console, rows)
-            print_goals(console, found)
-            _rest(console, advice)
+            result = loop(load, keep, console, only=args.only, limit_s=60 * args.limit)
+            print_rows(console, result.rows)
+            print_effects(console, result.effects)
+            print_goals(console, result.goals)
+            _rest(console, result)
             if args.docs:
-                write_pages(args.docs, load, rows, found, runs=runs, advice=advice)
+                write_pages(args.docs, load, result)
             if args.keep:
-                document = {"rows": [asdict(row) for row in rows], "goals": [asdict(goal) for goal in found]}
+                document = {
+                    "rows": [asdict(each) for each in result.rows],
+                    "goals": [asdict(each) for each in result.goals],
+                    "effects": [asdict(each) for each in result.effects],
+                }
                 (keep / "loop.json").write_text(json.dumps(document, indent=2) + "\n")
     except (StartFailed, TimeoutError) as error:
         console.print("[red]The loop could not go on.[/red]", escape(str(error)))
@@ -147,6 +212,7 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("interrupted: everything was stopped and removed")
         return 130
+    runs = result.runs
     wrong = [name for name, each in runs.items() if not each.balanced]
     console.print(
         f"The books of {', '.join(wrong)} do not balance."
@@ -156,8 +222,10 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def _rest(console: Console, advice: Advice) -> None:
-    _, rest = assign(advice.findings)
+def _rest(console: Console, result: Result) -> None:
+    if result.left_out:
+        console.print(f"Not tried one by one, for want of time: {', '.join(result.left_out)}")
+    _, rest = assign(result.advice.findings)
     if rest:
         console.print("\nFindings that no flag answers:")
         for finding in rest:
@@ -174,6 +242,12 @@ def _arguments() -> argparse.Namespace:
         ("--distance", usual.distance_ms, "milliseconds to the database, one way"),
     ):
         parser.add_argument(name, type=float, default=value, help=f"{text} (default {value:g})")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=27.0,
+        help="minutes that the whole may take: beyond them the fixes worth least are not tried one by one",
+    )
     parser.add_argument("--guests", type=int, default=usual.guests)
     parser.add_argument("--seed", type=int, default=usual.seed)
     parser.add_argument(

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from . import answers, tokens
 from .attempts import Answer, ApiError, Body, positive_int, sse
 from .models import Model
-from .openai_common import identifier
+from .openai_common import INSTRUCTIONS, identifier
 from .rates import Usage
 from .tokens import PrefixCache, prefix_hashes
 
@@ -51,7 +51,8 @@ class _Prompt:
             ):
                 raise ApiError(400, f"{where}.{index}: Input tag found does not match 'text'")
             self.tokens += tokens.tokenize(block["text"])
-            self.texts.append(f"{role}: {block['text']}")
+            if role not in INSTRUCTIONS:
+                self.texts.append(f"{role}: {block['text']}")
             self._breakpoint(block.get("cache_control"), f"{where}.{index}.cache_control")
 
     def _breakpoint(self, control: Any, where: str) -> None:

@@ -13,14 +13,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from taximeter import pricing
 from taximeter_analysis.advise.material import Block, Call, Material, Request
 from taximeter_analysis.advise.model import Estimate, Finding, shares
 from taximeter_analysis.render.units import compact, count, money, percent
 
-#: provider -> shortest prefix that is cached (tokens), and how long unused prefixes live (seconds)
-CACHING = {"openai": (1024, 300.0), "anthropic": (1024, 300.0)}
+#: provider -> shortest prefix that is cached, the steps it grows in (tokens), how long unused ones live (s)
+CACHING = {"openai": (1024, 128, 300.0), "anthropic": (1024, 1, 300.0)}
+_USUAL = (1024, 1, 300.0)
 _MIN_SAVED = 0.01  # of the route's money
 _LONG_SHARE = 0.4  # of the input tokens
 _LONG_TOKENS = 700  # a page of text: what is shorter has hardly a half that could go
@@ -49,16 +51,24 @@ class _Sent:
         return tuple(found)
 
 
+class _Rates(NamedTuple):
+    """USD per input token: fresh, read from the cache, and fresh with a mark (which writes to the cache)."""
+
+    plain: float
+    read: float
+    marked: float
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """The calls of one route to one model. ``rates``: USD per fresh input token, and per cached one."""
+    """The calls of one route to one model."""
 
     service: str | None
     label: str
     model: str
     code: str
     sent: list[_Sent]
-    rates: tuple[float, float]
+    rates: _Rates
 
 
 def find(material: Material) -> Iterator[Finding]:
@@ -87,24 +97,27 @@ def _book() -> pricing.PriceBook:
 
 
 @cache
-def _rates(provider: str, model: str) -> tuple[float, float] | None:
-    """USD per input token and per token read from the cache; None where unknown."""
+def _rates(provider: str, model: str) -> _Rates | None:
+    """None where unknown."""
 
     def cost(usage: pricing.Usage) -> float | None:
         return _book().quote(provider, [model], usage, when=clock.time()).cost
 
     plain, read = cost(pricing.Usage(input=1000)), cost(pricing.Usage(input=1000, cache_read=1000))
-    return None if plain is None or read is None else (plain / 1000, read / 1000)
+    written = cost(pricing.Usage(input=1000, cache_write=1000))
+    if plain is None or read is None:
+        return None
+    return _Rates(plain / 1000, read / 1000, (plain if written is None else written) / 1000)
 
 
 def _missed(kind: _Kind) -> Iterator[Finding]:
     sent, rates, model = kind.sent, kind.rates, kind.model
-    minimum, ttl = CACHING.get(sent[0].call.provider or "", (1024, 300.0))
+    minimum, step, ttl = CACHING.get(sent[0].call.provider or "", _USUAL)
     variants = _variants(sent)
     if variants is None:
         return
     at, heads = variants
-    gained = cost = 0.0
+    cost = 0.0
     tenants: dict[str | None, float] = defaultdict(float)
     last = float("-inf")
     for each in sent:
@@ -113,9 +126,9 @@ def _missed(kind: _Kind) -> Iterator[Finding]:
         warm, last = now - last < ttl, now
         if not warm or shared < minimum:
             continue
-        more = max(0.0, shared - each.call.cached_tokens)
-        gained += more
-        cost += more * (rates[0] - rates[1])
+        more = max(0.0, minimum + (shared - minimum) // step * step - each.call.cached_tokens)
+        marked = any(block.marked for block in each.head)
+        cost += more * ((rates.marked if marked else rates.plain) - rates.read)
         tenants[each.request.tenant] += more
     spent = sum(each.call.cost_usd for each in sent)
     if cost < _MIN_SAVED * spent:
@@ -137,7 +150,7 @@ def _missed(kind: _Kind) -> Iterator[Finding]:
         "where the provider wants a mark (Anthropic: cache_control).",
         assumption=f"the text behind the differing block is the same in all variants; prefixes live "
         f"{ttl:.0f} s, "
-        f"shortest {minimum} tokens; a cached token costs {percent(rates[1] / rates[0])} of a fresh one",
+        f"shortest {minimum} tokens; a cached token costs {percent(rates.read / rates.plain)} of a fresh one",
         requests=len({each.request.trace for each in sent}),
         savings={"cost_usd": Estimate(cost, 0.0, cost * 1.15)},
         traces=tuple(each.request.trace for each in sent if not each.call.cached_tokens)[:3],
@@ -190,7 +203,7 @@ def _long(kind: _Kind) -> Iterator[Finding]:
     whole = sum(each.call.input_tokens for each in sent)
     if sum(fixed) < max(_LONG_SHARE * whole, _LONG_TOKENS * len(sent)):
         return
-    minimum = CACHING.get(sent[0].call.provider or "", (1024, 300.0))[0]
+    minimum = CACHING.get(sent[0].call.provider or "", _USUAL)[0]
 
     def spent(kept: float) -> float:
         """What the input would cost with this share of the instructions kept."""
@@ -199,7 +212,7 @@ def _long(kind: _Kind) -> Iterator[Finding]:
             size = each.call.input_tokens - (1 - kept) * instructions
             cached = max(0.0, each.call.cached_tokens - (1 - kept) * instructions)
             cached = cached if size >= minimum else 0.0  # too short a prompt is not cached at all
-            found += size * rates[0] - cached * (rates[0] - rates[1])
+            found += size * rates.plain - cached * (rates.plain - rates.read)
         return found
 
     less = {share: spent(1) - spent(1 - share) for share in (0.25, 0.5, 0.75)}
