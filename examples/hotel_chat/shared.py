@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-_PATIENCE_S = 0.25
+_PATIENCE_S = 1.0
 _VECTOR_S = 7 * 86_400
 
 

@@ -54,7 +54,7 @@ ITEMS: tuple[Item, ...] = (
          "Keyed by the text in lower case without spaces and marks around it (`spelling.py`)."),
     Item(3, "Redis for distributed caching", "fix.shared_cache", _AI,
          "Behind each process's own cache, for a week; needs `HOTEL_REDIS_URL`. A Redis that does not "
-         "answer within 0.25 s is a miss (`shared.py`).",
+         "answer within a second is a miss (`shared.py`).",
          "one instance has nobody to share with; that two do is in `tests/examples/test_hotel_routes.py`"),
     Item(3, "cache warming for common queries", "fix.cache_warmup", _AI,
          "`python -m examples.hotel_chat.warmup` embeds the 200 commonest stored questions in few calls; in"
