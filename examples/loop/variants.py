@@ -28,6 +28,7 @@ from examples.loop.weaknesses import APPLIED, WEAKNESSES, absent
 from taximeter_analysis import open_store
 from taximeter_analysis.advise import Advice, Estimate, Finding, advise
 from taximeter_analysis.selection import select
+from taximeter_analysis.store import Store
 from taximeter_analysis.window import Filters
 
 METRICS = ("db_calls", "embedding_calls", "model_calls", "cost_usd")
@@ -44,14 +45,13 @@ class Variant:
     planted: frozenset[str]
     load: Load
 
-    @property
-    def absent(self) -> dict[str, str]:
-        """What was planted in vain, with the reason."""
+    def absent(self, cached: float) -> dict[str, str]:
+        """What was planted in vain, with the reason; ``cached``: the share of the models' input that was."""
         load = self.load
         plan = make_plan(
             seed=load.seed, guests=load.guests, rate=load.rate, duration_s=load.duration_s, spread=load.spread
         )
-        return dict(absent(self.planted, plan))
+        return dict(absent(self.planted, plan, cached))
 
     def flags(self, without: frozenset[str] = frozenset()) -> list[str]:
         """What is switched on; ``without`` some weaknesses, as one would take them away."""
@@ -107,6 +107,7 @@ class Outcome:
     found: list[str]
     missed: list[str]
     false: list[Finding]
+    absent: dict[str, str]
     check: Check | None
     measured: dict[str, float] = field(default_factory=dict)
 
@@ -137,12 +138,12 @@ def draw(seed: int, number: int | None, duration_s: float) -> Variant:
     return Variant(number, planted, load)
 
 
-def outcome(variant: Variant, folder: Path) -> Outcome:
+def outcome(variant: Variant, folder: Path, checked: bool) -> Outcome:
     """Run it, advise, and run it again without one of the weaknesses that were found."""
     before = _run(variant, frozenset(), folder / "before")
     with open_store(before.store) as store:
-        judged = judge(variant, advise(store))
-    if judged.check:
+        judged = judge(variant, advise(store), _cached(store))
+    if judged.check and checked:
         after = _run(variant, judged.check.weaknesses, folder / "after")
         judged.measured = judged.check.measured(before, after)
     return judged
@@ -157,12 +158,22 @@ def _run(variant: Variant, without: frozenset[str], keep: Path) -> Run:
     return done
 
 
-def judge(variant: Variant, advice: Advice) -> Outcome:
+def _cached(store: Store) -> float:
+    """Share of the chats' input read from the provider's cache: by its ledger too, as the books balance."""
+    [(cached, whole)] = store.rows(
+        "SELECT coalesce(sum(ai_cache_read_tokens), 0), coalesce(sum(ai_input_tokens), 0) FROM spans "
+        "WHERE prompt_blocks IS NOT NULL"
+    )
+    return float(cached / whole) if whole else 0.0
+
+
+def judge(variant: Variant, advice: Advice, cached: float) -> Outcome:
     """Open the draw."""
     told = {name: WEAKNESSES[name].told for name in variant.planted}
     found = sorted(name for name, tells in told.items() if any(map(tells, advice.findings)))
     false = [each for each in advice.findings if not any(tells(each) for tells in told.values())]
-    missed = sorted(set(told) - set(found) - set(variant.absent))
+    gone = {name: why for name, why in variant.absent(cached).items() if name not in found}
+    missed = sorted(set(told) - set(found) - set(gone))
     able = [
         Check(each, removed)
         for each in advice.findings
@@ -171,16 +182,19 @@ def judge(variant: Variant, advice: Advice) -> Outcome:
         and (removed := frozenset(name for name, tells in told.items() if tells(each)))
     ]
     check = random.Random(variant.load.seed).choice(able) if able else None
-    return Outcome(variant, found, missed, false, check)
+    return Outcome(variant, found, missed, false, gone, check)
 
 
 def main() -> int:
     """Run ``make prove-variants``; 0 where precision and recall are as wanted and the clean one is silent."""
     parser = argparse.ArgumentParser(prog="python -m examples.loop.variants", description=__doc__)
-    parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=26)
     parser.add_argument("--count", type=int, default=20, help="variants, the clean one beside (default 20)")
     parser.add_argument("--duration", type=float, default=30.0, help="seconds of load a run")
     parser.add_argument("--jobs", type=int, default=2, help="variants at once (default 2)")
+    parser.add_argument(
+        "--checks", type=int, default=20, metavar="N", help="act upon a finding in the first N (default 20)"
+    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the span stores there")
     options = parser.parse_args()
     begun = time.monotonic()
@@ -189,7 +203,8 @@ def main() -> int:
     def one(variant: Variant) -> None:
         name = "clean" if variant.number is None else str(variant.number)
         with tempfile.TemporaryDirectory(prefix="taximeter-variant-") as folder:
-            each = outcome(variant, options.keep / name if options.keep else Path(folder))
+            checked = variant.number is not None and variant.number < options.checks
+            each = outcome(variant, options.keep / name if options.keep else Path(folder), checked)
         outcomes.append(each)
         print(f"{_text(each)}\n    {len(outcomes)} done after {time.monotonic() - begun:.0f} s", flush=True)
 
@@ -208,7 +223,7 @@ def _text(each: Outcome) -> str:
         f"    found   {', '.join(each.found) or '-'}",
         f"    missed  {', '.join(each.missed) or '-'}",
     ]
-    lines += [f"    absent  {name}: {why}" for name, why in variant.absent.items() if name not in each.found]
+    lines += [f"    absent  {name}: {why}" for name, why in each.absent.items()]
     lines += [f"    FALSE   {e.kind}, {e.route or 'all routes'}: {e.what[:150]}" for e in each.false]
     for metric, predicted, real in each.pairs:
         lines.append(

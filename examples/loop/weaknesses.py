@@ -7,6 +7,7 @@ wrong if it does. That is decided from the guests' plan and the draw alone, with
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ from taximeter_analysis.advise import Finding
 _CHATS = ("/chat", "/chat/stream")
 _PAGES = ("GET /hotels", "GET /hotels/{hotel}", "GET /hotels/{hotel}/policies", "GET /hotels/{hotel}/faq",
           "GET /hotels/{hotel}/rooms")  # fmt: skip
+#: Of the input. Half the rules save nothing where the cached share is as large as the rules' own share of it:
+#: cached tokens cost half, and a prompt of half the length is not cached any more.
+_CACHED = 0.75
+_AGAIN = 5  # questions asked again, fewer of which nobody would remember answers for
 #: Tables that guests do not write to.
 _STATIC = (" rooms ", " room_rates ", " policies ", " content_chunks ", " faq ")
 
@@ -42,7 +47,11 @@ def _reads(*tables: str) -> Callable[[Finding], bool]:
     return lambda found: (
         (
             found.kind == "steady_read"
-            and any(f"{name.strip()} " in f"{found.statements[0]} ".split("FROM ", 1)[-1] for name in tables)
+            and any(
+                f"{name.strip()} " in f"{statement} ".split("FROM ", 1)[-1]
+                for statement in found.statements
+                for name in tables
+            )
         )
         or (found.kind == "steady_response" and found.route in _PAGES)
     )
@@ -75,30 +84,41 @@ WEAKNESSES: Mapping[str, Weakness] = {
 APPLIED = frozenset({"fix.quote_cache", "fix.stats_query", "fix.pool"})
 
 
-def absent(planted: frozenset[str], plan: list[Planned]) -> Iterator[tuple[str, str]]:
-    """(weakness, why it is not there) of what was planted in vain."""
+def absent(planted: frozenset[str], plan: list[Planned], cached: float) -> Iterator[tuple[str, str]]:
+    """(weakness, why it is not there) of what was planted in vain.
+
+    ``cached``: the share of the models' input that the provider read from its cache, by its ledger.
+    """
     if "name before the rules" in planted and "long rules" not in planted:
         yield "name before the rules", "a prompt with the short rules is below what providers cache"
+    if cached > _CACHED:
+        why = f"the provider read {cached:.0%} of the input from its cache already, at half the price or less"
+        yield from ((name, why) for name in ("name before the rules", "long rules") if name in planted)
     chats, again = _openings(plan)
-    if "answers forgotten" in planted and again < 0.05 * chats:
-        yield "answers forgotten", f"{again} of {chats} questions begin a conversation as another did"
+    if "answers forgotten" in planted and (again < _AGAIN or again < 0.05 * chats):
+        yield (
+            "answers forgotten",
+            f"{again} of {chats} questions to a route begin a conversation as another did",
+        )
 
 
 def _openings(plan: list[Planned]) -> tuple[int, int]:
-    """Questions to the chat, and those that begin a conversation as an earlier one began on that route."""
+    """Questions to the chat route with most of it, and those that begin a conversation as an earlier one."""
     conversations: set[str] = set()
     asked: set[tuple[str, str, str]] = set()
-    chats = again = 0
+    chats: Counter[str] = Counter()
+    again: Counter[str] = Counter()
     for each in plan:
         request = each.request
         body = request.body or {}
         if not request.route.endswith(_CHATS) or not body.get("message"):
             continue
-        chats += 1
+        chats[request.route] += 1
         first = body["conversation"] not in conversations
         conversations.add(body["conversation"])
         if first:
             key = (request.route, request.hotel, normalised(body["message"]))
-            again += key in asked
+            again[request.route] += key in asked
             asked.add(key)
-    return chats, again
+    most = max(chats, key=lambda route: again[route], default="")
+    return chats[most], again[most]

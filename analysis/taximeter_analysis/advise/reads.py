@@ -1,7 +1,8 @@
 """Reads that give every request the same answer: a row, or a whole response, that could be remembered.
 
 A statement counts where its parameters come again and again, its answers (as far as recorded) did not change
-in the window, and no statement wrote to its tables. A route counts where all of that holds for every call of
+in the window, and no statement wrote to its tables. Those too small for a finding of their own are one
+together, since the same memory holds them. A route counts where all of that holds for every call of
 its GET requests. Hits are replayed with a time to live, each instance with a memory of its own.
 """
 
@@ -24,6 +25,7 @@ _SIZE = 10_000
 _MIN_HITS = 0.5
 _MIN_CALLS = 20
 _MIN_SHARE = 0.01  # of the service's database calls
+_ALONE = 0.05  # of them: what saves so many is a finding of its own
 _T = TypeVar("_T", Call, Request)
 _TABLES = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE)\s+(?:ONLY\s+)?([\w.\"]+)", re.IGNORECASE)
 
@@ -53,12 +55,17 @@ def find(material: Material) -> Iterator[Finding]:
                 whole.add(label)
                 yield found
         calls_made = sum(len(request.of("db")) for request in requests)
+        reads = []
         for statement, asked in steady.items():
             calls = [each for each in asked if id(each[1]) not in loops]
             if {request.label for request, _ in calls} <= whole or len(calls) < _MIN_SHARE * calls_made:
                 continue
-            if found := _statement(material, service, statement, calls):
-                yield found
+            if read := _read(statement, calls):
+                reads.append(read)
+        alone = [read for read in reads if read.saved.calls >= _ALONE * calls_made]
+        rest = [read for read in reads if read.saved.calls < _ALONE * calls_made]
+        for group in [*([read] for read in alone), *([rest] if rest else [])]:
+            yield _remembered(material, service, group)
 
 
 def _steady(requests: list[Request], written: set[str]) -> dict[str, list[tuple[Request, Call]]]:
@@ -88,9 +95,17 @@ class _Saved:
     calls: int = 0
 
 
-def _statement(
-    material: Material, service: str | None, statement: str, calls: list[tuple[Request, Call]]
-) -> Finding | None:
+@dataclass(slots=True)
+class _Read:
+    """A statement whose answers could be remembered."""
+
+    statement: str
+    calls: list[tuple[Request, Call]]
+    saved: _Saved
+    tenants: dict[str | None, float]
+
+
+def _read(statement: str, calls: list[tuple[Request, Call]]) -> _Read | None:
     unknown = any(call.parameters is None for _, call in calls) and re.search(r"%s|\?|\$1", statement)
     if len(calls) < _MIN_CALLS or unknown:
         return None
@@ -99,24 +114,38 @@ def _statement(
         lambda call: call.parameters or "",
         lambda request, call: (wall(request, [call]) / 1e9, 1),
     )
-    if saved.hits < _MIN_HITS * len(calls):
-        return None
-    different = len({call.parameters for _, call in calls})
+    return _Read(statement, calls, saved, tenants) if saved.hits >= _MIN_HITS * len(calls) else None
+
+
+def _remembered(material: Material, service: str | None, reads: list[_Read]) -> Finding:
+    calls = [each for read in reads for each in read.calls]
+    saved, tenants = _Saved(), defaultdict[str | None, float](float)
+    for read in reads:
+        saved.hits += read.saved.hits
+        saved.seconds += read.saved.seconds
+        saved.calls += read.saved.calls
+        for tenant, took in read.tenants.items():
+            tenants[tenant] += took
+    different = sum(len({call.parameters for _, call in read.calls}) for read in reads)
+    written = sorted({table for read in reads for table in tables(read.statement)})
+    one = len(reads) == 1
     return Finding(
         kind="steady_read",
         service=service,
         route=None,
-        title="A read that gives the same answer each time",
+        title="A read that gives the same answer each time"
+        if one
+        else f"{len(reads)} reads that give the same answers each time",
         what=f"{count(len(calls))} calls with {count(different)} different parameters, on "
         f"{len({request.label for request, _ in calls})} route(s); no answer changed, nobody wrote to "
-        f"{', '.join(sorted(tables(statement)))}",
-        remedy=f"Remember its answers in the process for {TTL_S:.0f} s or more.",
+        f"{', '.join(written)}",
+        remedy=f"Remember {'its' if one else 'their'} answers in the process for {TTL_S:.0f} s or more.",
         assumption=f"answers up to {seconds(TTL_S)} old will do; hit rate "
         f"{percent(saved.hits / len(calls))} by replay",
         requests=len({request.trace for request, _ in calls}),
         savings=_savings(saved),
         traces=tuple(dict.fromkeys(request.trace for request, _ in calls))[:3],
-        statements=(statement,),
+        statements=tuple(read.statement for read in reads),
         code=material.place(calls[0][1]),
         tenants=shares(tenants),
     )
@@ -186,7 +215,8 @@ def _replayed(
 
 def _savings(saved: _Saved) -> dict[str, Estimate]:
     time = max(0.0, saved.seconds - 0.001 * saved.hits)
+    once = saved.calls / saved.hits  # what one hit more, or less, is worth
     return {
-        "db_calls": Estimate(saved.calls, saved.calls * 0.93, saved.calls * 1.05),
+        "db_calls": Estimate(saved.calls, saved.calls * 0.95 - once, saved.calls * 1.05 + once),
         "duration_s": Estimate(time, time * 0.7, time * 1.15 + 0.001 * saved.hits),
     }

@@ -424,6 +424,20 @@ def test_what_runs_beside_another_call_saves_its_calls_and_no_time(tmp_path: Pat
     assert finding.savings["duration_s"].value == 0
 
 
+def test_small_steady_reads_are_one_finding_together(tmp_path: Path) -> None:
+    """Three statements, each too little by itself."""
+    build = Builder()
+    for number in range(600):
+        request = build.request("/stay", number * 50, 100)
+        read(build, request, 1, 8, RATE, given=(f"g{number}",), returned=(f"r{number}",), db_rows=1)
+        for table in range(3 if number % 25 == 0 else 0):
+            statement = f"SELECT * FROM static{table} WHERE id = %s"
+            read(build, request, 10 + 10 * table, 8, statement, given=("s",), returned=("a",), db_rows=1)
+    (finding,) = found(build, tmp_path, "steady_read")
+    assert len(finding.statements) == 3
+    assert finding.savings["db_calls"].value == 3 * 23
+
+
 def test_the_statement_of_a_loop_is_no_steady_read_as_well(tmp_path: Path) -> None:
     build = Builder()
     n_plus_one(build)
