@@ -2,7 +2,7 @@
 #   make demo     the main job, end to end, on embedded parts (no Docker, no root, no account)
 #   make test     every test (as root on Debian it installs Prometheus, Alertmanager and Chromium first)
 #   make check    formatting, lint, types, layers (no test), under 90 seconds
-#   make loop     advise, apply each fix, measure: did the predictions come true? (about 25 minutes)
+#   make loop     advise, apply each fix, measure: did the predictions come true? (about 20 minutes)
 #   make page     rehearse a page at night: faults in the running example until the page arrives
 #   make format   what `make check` can mend by itself
 #   make clean    the environment and the outputs go

@@ -27,6 +27,8 @@ ERROR_TYPE: Final = "error.type"
 
 # --- Database (stable) ----------------------------------------------------------------
 DB_SYSTEM_NAME: Final = "db.system.name"
+#: Values of it that are caches: asking them is no database call.
+CACHE_SYSTEMS: Final = ("redis", "memcached")
 DB_NAMESPACE: Final = "db.namespace"
 DB_OPERATION_NAME: Final = "db.operation.name"
 DB_OPERATION_BATCH_SIZE: Final = "db.operation.batch.size"

@@ -85,9 +85,10 @@ def _by(samples: Iterable[Sample], label: str) -> dict[str, float]:
 
 #: A call that found no connection was asked of nobody.
 _ASKED = f"NOT (error_type IS NOT NULL AND coalesce(attributes['{semconv.MODEL_ATTEMPTS}'], '') = '0')"
+_CACHES = ", ".join(f"'{name}'" for name in semconv.CACHE_SYSTEMS)
 _CALLS = f"""
 SELECT
-    count(*) FILTER (kind = 'client' AND db_system IS NOT NULL) AS db_calls,
+    count(*) FILTER (kind = 'client' AND db_system NOT IN ({_CACHES})) AS db_calls,
     count(*) FILTER (ai_operation <> '{semconv.EMBEDDINGS}' AND {_ASKED}) AS model_calls,
     count(*) FILTER (ai_operation = '{semconv.EMBEDDINGS}' AND {_ASKED}) AS embedding_calls,
     coalesce(sum(ai_input_tokens), 0) AS input_tokens,

@@ -58,7 +58,8 @@ ITEMS: tuple[Item, ...] = (
          "one instance has nobody to share with; that two do is in `tests/examples/test_hotel_routes.py`"),
     Item(3, "cache warming for common queries", "fix.cache_warmup", _AI,
          "`python -m examples.hotel_chat.warmup` embeds the 200 commonest stored questions in few calls; in"
-         " the loop these are 1,500 questions of the day before, drawn with another seed."),
+         " the loop these are 1,500 questions of the day before, drawn with another seed. The example's "
+         "guests know 138 questions in many spellings; of real guests' a smaller part is known beforehand."),
     Item(3, "pre-generated embeddings of the FAQ", "fix.faq_vectors", _AI,
          "The FAQ's vectors are in the database since it was written; the service reads them once.",
          "it is measured together with `fix.cache_warmup`"),

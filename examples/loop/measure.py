@@ -18,7 +18,6 @@ from examples.hotel_chat.migrations import migrate
 from examples.hotel_chat.warmup import warm
 from examples.loop.yesterday import remember_yesterday
 from taximeter import pricing
-from taximeter import semconv as names_
 from taximeter_analysis import open_store
 from taximeter_analysis.advise.model import METRICS
 from taximeter_analysis.figures import LABEL
@@ -217,15 +216,15 @@ def read(path: Path, flags: tuple[str, ...], rows: list[books.Row], order: int =
         output = _output(store)
         segments = {
             name: {"requests": float(count), "input_tokens": float(tokens), "cost_usd": float(cost)}
-            for name, count, tokens, cost in store.rows(_SEGMENTS, [names_.SEGMENT])
+            for name, count, tokens, cost in store.rows(_SEGMENTS)
         }
     return Run(flags, path, sums, times, hits, lookups, output, segments, rows, order)
 
 
 _SEGMENTS = """
-    SELECT s.attributes[?] AS segment, count(*), sum(r.input_tokens), sum(r.cost_usd)
-    FROM req r JOIN spans s USING (trace_hi, trace_lo, span_id)
-    WHERE segment IS NOT NULL AND r.model_calls > 0 GROUP BY 1 ORDER BY 1
+    SELECT q.segment, count(*), sum(r.input_tokens), sum(r.cost_usd)
+    FROM req r JOIN requests q USING (trace_hi, trace_lo, span_id)
+    WHERE q.segment IS NOT NULL AND r.model_calls > 0 GROUP BY 1 ORDER BY 1
 """
 
 

@@ -6,6 +6,7 @@ Nothing in them is typed by hand but the sentences, so they say what the last ru
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 
 from examples.hotel_chat.flags import FLAGS
@@ -43,6 +44,18 @@ def write_pages(folder: Path, load: Load, result: Result) -> list[Path]:
         path.write_text("\n".join([f"# {title}", "", basis, "", *lines]) + "\n", encoding="utf-8")
         written.append(path)
     return written
+
+
+def results_page(printed: str) -> str:
+    """What a loop printed, as a page of docs/results."""
+    lines = "\n".join(line.rstrip() for line in printed.splitlines())
+    return (
+        f"# The closed loop\n\nThe output of `make loop` of {date.today():%-d %B %Y} ({_MACHINE}). What is "
+        "predicted, how it is measured and what noise means is in [the advisor's page](../advisor.md); the "
+        "plan's documents of the same run are in "
+        "[docs/performance-optimization](../performance-optimization/COMPLETION_SUMMARY.md)."
+        f"\n\n```\n{lines}\n```\n"
+    )
 
 
 def _area(name: str, result: Result) -> Iterator[str]:

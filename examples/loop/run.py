@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from httpx import HTTPError
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -28,7 +30,7 @@ from examples.loop.fixes import assign, unadvised, whole_plan
 from examples.loop.goals import Goal, Texts, goals
 from examples.loop.judge import Row, judge, summary, touching
 from examples.loop.measure import Load, Run, names_of, run
-from examples.loop.pages import effect_cells, goal_cells, write_pages
+from examples.loop.pages import effect_cells, goal_cells, results_page, write_pages
 from examples.loop.result import Result
 from taximeter_analysis import open_store
 from taximeter_analysis.advise import advise
@@ -78,8 +80,13 @@ def loop(load: Load, folder: Path, console: Console, *, only: Sequence[str] = ()
 
     def variant(name: str, flags: Sequence[str]) -> Run:
         clock.say(f"{name}: {load.rate:g} requests/s for {load.duration_s:g} s")
-        keep = folder / name.replace(" ", "-")
-        done = runs[name] = run(load, flags, keep, redis=redis, order=len(runs))
+        keep = folder / name.replace(",", "").replace(" ", "-")
+        try:
+            done = run(load, flags, keep, redis=redis, order=len(runs))
+        except (StartFailed, TimeoutError, HTTPError) as error:
+            clock.say(f"{name}: {type(error).__name__}, once more: {error}")
+            done = run(load, flags, keep, redis=redis, order=len(runs))
+        runs[name] = done
         wrong = "; ".join(str(row) for row in done.books if not row.balanced)
         clock.ended()
         clock.say(f"{name}: the books {'balance' if done.balanced else 'do NOT balance: ' + wrong}")
@@ -158,7 +165,7 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
         f"upper bounds: "
         f"{found['median_error']:.0%} (wanted: 15% or less). Bounds held the measured value in "
         f"{found['inside']:.0%} "
-        "(wanted: 80% or more). Noise: what two runs of the baseline differ by; "
+        "(wanted: 80% or more). Noise: what the runs of the baseline differ by; "
         f"{found['untold']} savings are smaller than that, so that these runs cannot tell."
     )
 
@@ -182,11 +189,13 @@ def main() -> int:
     console = terminal_console()
     if not console.is_terminal:
         console = Console(width=132, highlight=False)
+    console.record = True
     load = Load(args.duration, args.rate, args.guests, args.seed, args.latency_scale, args.distance)
     console.print(
         f"Latencies are scaled: the models answer at {load.latency_scale:g} of their usual time, the "
         f"database "
-        f"is {load.distance_ms:g} ms away, each way. The same guests (seed {load.seed}) in every run."
+        f"is {load.distance_ms:g} ms away, each way. The same guests (seed {load.seed}) in every run. The "
+        f"machine's load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."
     )
     try:
         with terminate_as_interrupt(), tempfile.TemporaryDirectory(prefix="taximeter-loop-") as folder:
@@ -197,6 +206,14 @@ def main() -> int:
             print_effects(console, result.effects)
             print_goals(console, result.goals)
             _rest(console, result)
+            wrong = [name for name, each in result.runs.items() if not each.balanced]
+            console.print(
+                f"The books of {', '.join(wrong)} do not balance."
+                if wrong
+                else f"The books balance in each of {len(result.runs)} runs."
+            )
+            if args.results:
+                args.results.write_text(results_page(console.export_text(clear=False)), encoding="utf-8")
             if args.docs:
                 write_pages(args.docs, load, result)
             if args.keep:
@@ -206,19 +223,12 @@ def main() -> int:
                     "effects": [asdict(each) for each in result.effects],
                 }
                 (keep / "loop.json").write_text(json.dumps(document, indent=2) + "\n")
-    except (StartFailed, TimeoutError) as error:
+    except (StartFailed, TimeoutError, HTTPError) as error:
         console.print("[red]The loop could not go on.[/red]", escape(str(error)))
         return 1
     except KeyboardInterrupt:
         console.print("interrupted: everything was stopped and removed")
         return 130
-    runs = result.runs
-    wrong = [name for name, each in runs.items() if not each.balanced]
-    console.print(
-        f"The books of {', '.join(wrong)} do not balance."
-        if wrong
-        else f"The books balance in each of {len(runs)} runs."
-    )
     return 1 if wrong else 0
 
 
@@ -254,5 +264,6 @@ def _arguments() -> argparse.Namespace:
         "--only", nargs="*", default=(), metavar="FLAG", help="try these flags one by one only"
     )
     parser.add_argument("--docs", type=Path, help="write the plan's five documents into this folder")
+    parser.add_argument("--results", type=Path, help="write what is printed into this file, as Markdown")
     parser.add_argument("--keep", type=Path, help="keep stores, advice and figures in this folder")
     return parser.parse_args()

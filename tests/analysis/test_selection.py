@@ -40,6 +40,15 @@ def test_only_client_spans_are_database_calls(tmp_path: Path) -> None:
     assert made(build, tmp_path).totals_from_spans.db_calls == 1
 
 
+@pytest.mark.parametrize("system", ["redis", "memcached"])
+def test_a_question_to_a_cache_is_no_database_call(system: str, tmp_path: Path) -> None:
+    build = Builder()
+    row = build.request("/a", 0, 10, db_calls=1)
+    build.db(row, 1, 1, "GET embedding:?", db_system=system)
+    build.db(row, 2, 1, "SELECT 1")
+    assert made(build, tmp_path).totals_from_spans.db_calls == 1
+
+
 def test_agent_spans_that_wrap_model_calls_do_not_count_twice(tmp_path: Path) -> None:
     build = Builder()
     row = build.request("/a", 0, 100, model_calls=1, cost_usd=0.5)

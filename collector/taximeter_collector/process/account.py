@@ -139,7 +139,7 @@ def _database(node: _Node, sums: _Sums) -> bool:
     statement = (
         about.get(semconv.DB_QUERY_TEXT) or about.get("db.statement") or about.get(semconv.DB_QUERY_SUMMARY)
     )
-    if system and system not in ("redis", "memcached"):
+    if system and system not in semconv.CACHE_SYSTEMS:
         if not statement and _NO_STATEMENT.search(node.span.name):
             return False
         if isinstance(statement, str) and _NO_STATEMENT.match(statement):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from taximeter.semconv import CACHE_SYSTEMS
 from taximeter_collector.store.schema import MIN_REPEATS, REQUESTS, SLOW_STATEMENT_NS, SUMS
 
 #: gen_ai.operation.name values that are one logical call to a language model. Agent, tool and
@@ -39,7 +40,7 @@ def quoted(words: tuple[str, ...]) -> str:
 FAMILY = f"""
 CASE WHEN ai_operation IN ({quoted(EMBEDDING_OPERATIONS)}) THEN 'embedding'
      WHEN ai_operation IN ({quoted(MODEL_OPERATIONS)}) THEN 'model'
-     WHEN db_system IS NOT NULL THEN
+     WHEN db_system IS NOT NULL AND db_system NOT IN ({quoted(CACHE_SYSTEMS)}) THEN
          CASE WHEN kind = 'client' AND upper(regexp_extract(
                   coalesce(nullif(trim(db_statement), ''), db_operation, ''), '^[A-Za-z]+'))
                   NOT IN ({quoted(TRANSACTION_CONTROL)}) THEN 'db'
