@@ -27,7 +27,7 @@ def server_context(tls: Mapping[str, Any], path: str) -> ssl.SSLContext:
 
 
 def client_context(tls: Mapping[str, Any], path: str) -> ssl.SSLContext:
-    """For an HTTP client."""
+    """For a client of HTTP or gRPC."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _versions(context, tls)
     if tls["insecure_skip_verify"]:
@@ -48,15 +48,6 @@ def grpc_server(tls: Mapping[str, Any], path: str) -> Any:
     pair = (_content(tls, "key_file", path), _content(tls, "cert_file", path))
     authority = _content(tls, "client_ca_file", path) if tls["client_ca_file"] else None
     return grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
-
-
-def grpc_client(tls: Mapping[str, Any], path: str) -> Any:
-    """Channel credentials."""
-    client_context(tls, path)
-    ca, key, cert = (
-        _content(tls, name, path) if tls[name] else None for name in ("ca_file", "key_file", "cert_file")
-    )
-    return grpc.ssl_channel_credentials(ca, key, cert)
 
 
 def _versions(context: ssl.SSLContext, tls: Mapping[str, Any]) -> None:

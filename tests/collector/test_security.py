@@ -311,7 +311,10 @@ HTTP = "receivers: {otlp: {protocols: {http: {%s}}}}"
             HTTP % "tls: {cert_file: a, key_file: b, min_version: '1.3', max_version: '1.2'}",
             "tls.min_version: 1.3 is above max_version",
         ),
-        ("exporters: {otlp: {tls: {insecure_skip_verify: true}}}", "gRPC here always verifies"),
+        (
+            "receivers: {otlp: {protocols: {grpc: {tls: {cert_file: a, key_file: b, min_version: '1.3'}}}}}",
+            "grpc.tls.min_version: gRPC here speaks 1.2 and 1.3",
+        ),
         ("exporters: {otlp: {tls: {ca_pem: x}}}", "the official collector has `ca_pem` here"),
     ],
 )

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _LOOPBACK = ("localhost", "::1")
 _VERSIONS = one_of("1.2", "1.3")
-_OLD = "officially also 1.0 and 1.1, which nobody should speak any more; over gRPC both are spoken"
+_OLD = "officially also 1.0 and 1.1, which nobody should speak any more"
+_OLD_SERVER = f"{_OLD}; over gRPC both are spoken"
 _TLS_OFFICIAL = (
     "ca_pem", "cert_pem", "key_pem", "cipher_suites", "reload_interval", "curve_preferences", "tpm",
     "include_insecure_cipher_suites",
@@ -22,7 +23,7 @@ _TLS_OFFICIAL = (
 TLS_CLIENT = Section(
     {
         "insecure": Key(boolean, False),
-        "insecure_skip_verify": Key(boolean, False, differs="refused for gRPC, which always verifies here"),
+        "insecure_skip_verify": Key(boolean, False),
         "ca_file": Key(text),
         "include_system_ca_certs_pool": Key(boolean, False),
         "cert_file": Key(text),
@@ -38,8 +39,8 @@ TLS_SERVER = Section(
         "cert_file": Key(text),
         "key_file": Key(text),
         "client_ca_file": Key(text),
-        "min_version": Key(_VERSIONS, "1.2", differs=_OLD),
-        "max_version": Key(_VERSIONS, "1.3", differs=_OLD),
+        "min_version": Key(_VERSIONS, "1.2", differs=_OLD_SERVER),
+        "max_version": Key(_VERSIONS, "1.3", differs=_OLD_SERVER),
     },
     official=(*_TLS_OFFICIAL, "ca_file", "client_ca_file_reload", "include_system_ca_certs_pool"),
     optional=True,
@@ -92,7 +93,7 @@ def check_extension(type_: str, values: dict[str, Any], path: str) -> None:
 
 
 def check_tls(values: dict[str, Any], path: str, *, grpc: bool = False) -> None:
-    """Pairs of files, versions in order, and what gRPC cannot be told."""
+    """Pairs of files, versions in order, and what a gRPC receiver cannot be told."""
     if bool(values["cert_file"]) != bool(values["key_file"]):
         missing = "key_file" if values["cert_file"] else "cert_file"
         raise ConfigError(f"{path}.{missing}: is required: certificate and key come together")
@@ -102,13 +103,11 @@ def check_tls(values: dict[str, Any], path: str, *, grpc: bool = False) -> None:
         for key, only in (("min_version", "1.2"), ("max_version", "1.3")):
             if values[key] != only:
                 raise ConfigError(f"{path}.{key}: gRPC here speaks 1.2 and 1.3 and cannot be told otherwise")
-        if values.get("insecure_skip_verify"):
-            raise ConfigError(f"{path}.insecure_skip_verify: gRPC here always verifies: use ca_file")
 
 
 def check(config: CollectorConfig) -> None:
     """Cross-references, once everything is read; adds notes about what is open to strangers."""
-    for path, component, values in _secured(config):
+    for path, _, values in _secured(config):
         server = path.startswith("receivers.")
         if values.get("auth"):
             _check_reference(config, values["auth"]["authenticator"], f"{path}.auth.authenticator", server)
@@ -116,8 +115,7 @@ def check(config: CollectorConfig) -> None:
             continue
         if server and not values["tls"]["cert_file"]:
             raise ConfigError(f"{path}.tls.cert_file: is required")
-        grpc = component.type == "otlp_grpc" or path.endswith(".grpc")
-        check_tls(values["tls"], f"{path}.tls", grpc=grpc)
+        check_tls(values["tls"], f"{path}.tls", grpc=path.endswith(".grpc"))
     used = {name for pipeline in config.pipelines for name in pipeline.receivers}
     for path, component, values in _secured(config):
         if component.id in used and path.startswith("receivers."):

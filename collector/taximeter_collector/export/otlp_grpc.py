@@ -1,20 +1,23 @@
-"""OTLP over gRPC: serialised requests concatenated, sent as they were received."""
+"""OTLP over gRPC: serialised requests concatenated, as packed as the log has them."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from taximeter_collector import tls
 from taximeter_collector.auth import Authenticator
 from taximeter_collector.export.base import Exporter, Origin, Permanent, Retry
+from taximeter_collector.export.grpc_call import Client, Lost, Status
 from taximeter_collector.log import Batch
+from taximeter_collector.packing import gzip_member
 
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _RETRYABLE = {
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -32,76 +35,71 @@ class OtlpGrpcExporter(Exporter):
         super().__init__(name)
         endpoint: str = values["endpoint"]
         scheme = urlsplit(endpoint).scheme if "://" in endpoint else ""
-        self._insecure = values["tls"]["insecure"] or scheme == "http"
-        self._target = urlsplit(endpoint).netloc if scheme in ("http", "https") else endpoint
-        self._credentials = (
-            None if self._insecure else tls.grpc_client(values["tls"], f"exporters.{name}.tls")
-        )
-        self._override = values["tls"]["server_name_override"]
-        self._metadata = tuple((key.lower(), value) for key, value in values["headers"].items())
+        insecure = values["tls"]["insecure"] or scheme == "http"
+        target = urlsplit(endpoint).netloc if scheme in ("http", "https") else endpoint
+        self._target = target.removeprefix("dns:").lstrip("/") if target.startswith("dns:") else target
+        self._context = None if insecure else tls.client_context(values["tls"], f"exporters.{name}.tls")
+        self._override = values["tls"]["server_name_override"] or ""
+        self._metadata = [(key.lower(), value) for key, value in values["headers"].items()]
         self._authenticator = authenticator
-        self._compression = grpc.Compression.Gzip if values["compression"] == "gzip" else None
+        self._gzip = values["compression"] == "gzip"
         self._timeout = values["timeout"]
-        self._channel: Any = None
+        self._client: Client | None = None
 
     async def start(self) -> None:
-        options: list[tuple[str, Any]] = [
-            # The channel's own pauses between connection attempts grow to two minutes otherwise.
-            ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.min_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", 5000),
-            ("grpc.max_send_message_length", -1),
-        ]
-        if self._override:
-            options.append(("grpc.ssl_target_name_override", self._override))
-        if self._credentials is None:
-            self._channel = grpc.aio.insecure_channel(self._target, options, self._compression)
-        else:
-            self._channel = grpc.aio.secure_channel(
-                self._target, self._credentials, options, self._compression
-            )
+        self._client = Client(self._target, self._context, self._override)
 
     async def export(self, origin: Origin, batch: Batch) -> int:
-        call = self._channel.unary_unary(origin.signal.method)
-        payload = b"".join(row.payload for row in batch.rows)
+        assert self._client is not None
+        if self._gzip:
+            payload = await asyncio.to_thread(gzip_member, [(row.payload, row.packed) for row in batch.rows])
+        else:
+            payload = b"".join(row.payload for row in batch.rows)
         try:
-            response = await call(payload, timeout=self._timeout or None, metadata=self._all_metadata())
-        except grpc.aio.AioRpcError as error:
-            raise _failure(error, self._target) from error
+            status = await self._client.unary(
+                origin.signal.method,
+                payload,
+                gzip=self._gzip,
+                metadata=self._all_metadata(),
+                timeout_s=self._timeout,
+            )
+        except Lost as error:
+            raise Retry(f"{self._target}: {error}") from error
+        if status.code:
+            raise _failure(status, self._target)
         try:
-            success = origin.signal.response.FromString(response).partial_success  # type: ignore[attr-defined]
+            success = origin.signal.response.FromString(status.body).partial_success  # type: ignore[attr-defined]
         except DecodeError as error:  # it said OK
             raise Retry(f"{self._target} answered OK with a body that is no OTLP response") from error
         return min(int(getattr(success, origin.signal.rejected_field)), batch.items)
 
-    def _all_metadata(self) -> tuple[tuple[str, str], ...]:
+    def _all_metadata(self) -> list[tuple[str, str]]:
         if self._authenticator is None:
             return self._metadata
-        return (*self._metadata, *self._authenticator.headers().items())
+        return [*self._metadata, *self._authenticator.headers().items()]
 
     async def close(self) -> None:
-        if self._channel is not None:
-            await self._channel.close()
+        if self._client is not None:
+            self._client.close()
 
 
-def _failure(error: grpc.aio.AioRpcError, target: str) -> Exception:
-    after = _retry_delay(error)
-    text = f"{target}: {error.code().name}: {error.details()}"
-    if error.code() in _RETRYABLE:
+def _failure(status: Status, target: str) -> Exception:
+    after = _retry_delay(status.details)
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    text = f"{target}: {code.name}: {status.message}"
+    if code in _RETRYABLE:
         return Retry(text, after)
-    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and after is not None:
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and after is not None:
         return Retry(text, after)
     return Permanent(text)
 
 
-def _retry_delay(error: grpc.aio.AioRpcError) -> float | None:
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            info = error_details_pb2.RetryInfo()
-            try:
-                for detail in status_pb2.Status.FromString(value).details:
-                    if detail.Unpack(info):
-                        return float(info.retry_delay.ToTimedelta().total_seconds())
-            except DecodeError:
-                return None
+def _retry_delay(details: bytes) -> float | None:
+    info = error_details_pb2.RetryInfo()
+    try:
+        for detail in status_pb2.Status.FromString(details).details:
+            if detail.Unpack(info):
+                return float(info.retry_delay.ToTimedelta().total_seconds())
+    except DecodeError:
+        return None
     return None
