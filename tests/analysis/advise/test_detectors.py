@@ -240,6 +240,7 @@ def chats(
     attempts: int = 1,
     long: bool = True,
     size: int = 128,
+    marked: bool = False,
 ) -> None:
     """Forty chats of four hotels: twelve blocks of instructions, one of which bears the hotel's name."""
     for number in range(40):
@@ -250,6 +251,9 @@ def chats(
         head = [f"s{size}:v{hotel if name_first or index == 11 else ''}-{index}" for index in range(12)]
         blocks = " ".join([*(head if long else head[:1]), f"u{10 if long else 900}:q{number}"])
         row: dict[str, Any] = {"evidence_key": "k1", "prompt_blocks": blocks, "model": "gpt-4o"}
+        if marked:
+            blocks = blocks.replace(f"s{size}:", f"s{size}*:")
+            row |= {"prompt_blocks": blocks, "model": "claude-sonnet-4-6", "ai_provider": "anthropic"}
         if streamed:
             row["ai_first_chunk_s"] = 0.2
         row["attributes"] = {"taximeter.model.attempts": str(attempts if number % 4 == 0 else 1)}
@@ -267,6 +271,18 @@ def test_a_name_in_front_of_the_prompt_keeps_hotels_from_sharing_its_cache(tmp_p
     assert "number 1 (s128" in finding.what
     # 39 warm calls x 11 shared blocks of 128 tokens x half of gpt-4o's rate
     assert finding.savings["cost_usd"].value == pytest.approx(39 * 11 * 128 * 1.25e-6)
+
+
+def test_openai_caches_in_steps_and_who_marks_has_paid_for_writing(tmp_path: Path) -> None:
+    build = Builder()
+    chats(build, size=130)
+    (finding,) = found(build, tmp_path / "steps", "prompt_cache")
+    assert finding.savings["cost_usd"].value == pytest.approx(39 * (1024 + 3 * 128) * 1.25e-6)
+    build = Builder()
+    chats(build, size=130, marked=True)
+    (finding,) = found(build, tmp_path / "marked", "prompt_cache")
+    # Written for $3.75 a million each time, it would be read for $0.30.
+    assert finding.savings["cost_usd"].value == pytest.approx(39 * 11 * 130 * 3.45e-6)
 
 
 def test_a_name_behind_the_prompt_shares_it(tmp_path: Path) -> None:
