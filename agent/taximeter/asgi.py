@@ -27,7 +27,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.util.http import detect_synthetic_user_agent, normalize_user_agent, sanitize_method
 
 from taximeter import account as accounts
-from taximeter import guard, meters, redact, semconv, settings
+from taximeter import current, guard, meters, redact, semconv, settings
 from taximeter.exchange import EXCHANGE, App, Exchange, Message, Receive, Scope, Send
 
 _MAX_ROUTES: Final = 4096
@@ -120,9 +120,9 @@ class Light:
             attributes["client.address"], attributes["client.port"] = client
         if self._queries and (query := scope.get("query_string")):
             attributes["url.query"] = query.decode("utf-8", "replace")
-        parent = contexts.get_current()
+        parent = current.context()
         kind = SpanKind.INTERNAL
-        if trace.get_current_span(parent) is trace.INVALID_SPAN:
+        if current.span(parent) is trace.INVALID_SPAN:
             kind = SpanKind.SERVER
             parent = self._parent(scope, parent, propagated)
         name = "HTTP" if method == "_OTHER" else method

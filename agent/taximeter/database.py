@@ -71,8 +71,9 @@ def _metered(base: Any) -> Any:
                 return None
             try:
                 parameters = args[1] if len(args) > 1 else None
-                batch = len(args[1]) if len(args) > 1 and _is_batch(args[1]) else None
-                return self._light.begin(statement, _text(cursor, args, kwargs), parameters, batch)
+                batch = len(parameters) if type(parameters) is list and _is_batch(parameters) else None
+                text = args[0] if args and type(args[0]) is str else _text(cursor, args, kwargs)
+                return self._light.begin(statement, text, parameters, batch)
             except Exception as error:
                 guard.caught("database.begin", error)
                 return None
@@ -148,7 +149,7 @@ def _text(cursor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 
 def _describe(cursor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> sql.Statement | None:
     try:
-        return sql.describe(_text(cursor, args, kwargs))
+        return sql.describe(args[0] if args and type(args[0]) is str else _text(cursor, args, kwargs))
     except Exception as error:
         guard.caught("database.describe", error)
         return None

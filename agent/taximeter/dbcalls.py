@@ -18,7 +18,7 @@ from opentelemetry.instrumentation._semconv import _StabilityMode
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from taximeter import account as accounts
-from taximeter import dbevidence, guard, meters, redact, semconv, settings, sql
+from taximeter import current, dbevidence, guard, meters, redact, semconv, settings, sql
 
 _MAX_KEPT: Final = 2048
 _now = time.perf_counter
@@ -70,12 +70,12 @@ class Calls:
                 if len(text) <= sql.MAX_TEXT:
                     self._attributes[text] = known
             span = self._of._tracer.start_span(statement.summary, None, SpanKind.CLIENT, known)
+            more: dict[str, Any] | None = None
             if span.is_recording():
                 more = dbevidence.begin(text, parameters)
                 if batch is not None:
                     more[semconv.DB_OPERATION_BATCH_SIZE] = batch
-                span.set_attributes(more)
-            return Call(self, statement, text, span)
+            return Call(self, statement, text, span, more)
         except Exception as error:
             guard.caught("database.begin", error)
             return None
@@ -116,7 +116,7 @@ class Calls:
         self, statement: sql.Statement, seconds: float, rows: Any, error: str | None, span: trace.Span
     ) -> None:
         """The metrics of a statement that was answered, or failed."""
-        (labels, told), context = self.labels(statement, error), trace.set_span_in_context(span)
+        (labels, told), context = self.labels(statement, error), current.of(span)
         self._of._duration_histogram.record(seconds, told, context)
         if error is None and isinstance(rows, int) and rows >= 0:
             self._of._returned_rows_histogram.record(rows, labels, context)
@@ -125,24 +125,34 @@ class Calls:
 class Call:
     """One statement that is running."""
 
-    __slots__ = ("_calls", "_span", "_started", "_statement", "_text")
+    __slots__ = ("_calls", "_found", "_span", "_started", "_statement", "_text")
 
-    def __init__(self, calls: Calls, statement: sql.Statement, text: str, span: trace.Span) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        statement: sql.Statement,
+        text: str,
+        span: trace.Span,
+        found: dict[str, Any] | None,
+    ) -> None:
         self._calls, self._statement, self._text, self._span = calls, statement, text, span
+        self._found = found  # for the span, where it is recorded: set in one go at the end
         self._started = _now()
 
     def end(self, cursor: Any, failure: BaseException | None) -> None:
         """It was answered, or it failed."""
         try:
-            seconds, span = _now() - self._started, self._span
+            seconds, span, found = _now() - self._started, self._span, self._found
             error = type(failure).__qualname__ if isinstance(failure, Exception) else None
-            if error is None:
-                dbevidence.end(self._text, cursor, span)
-            elif span.is_recording():
-                assert isinstance(failure, Exception)
-                span.record_exception(failure)
-                span.set_attribute(semconv.ERROR_TYPE, error)
-                span.set_status(Status(StatusCode.ERROR, f"{type(failure).__name__}: {failure}"))
+            if found is not None:
+                if error is None:
+                    found |= dbevidence.answered(self._text, cursor)
+                else:
+                    assert isinstance(failure, Exception)
+                    found[semconv.ERROR_TYPE] = error
+                    span.record_exception(failure)
+                    span.set_status(Status(StatusCode.ERROR, f"{type(failure).__name__}: {failure}"))
+                span.set_attributes(found)
             span.end()
             rows = getattr(cursor, "rowcount", None)
             self._calls.record(self._statement, seconds, rows, error, span)

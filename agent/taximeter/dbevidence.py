@@ -52,19 +52,24 @@ def begin(statement: str, parameters: Any) -> evidence.Attributes:
         return {}
 
 
-def end(statement: str, cursor: Any, span: trace.Span | None = None) -> None:
-    """When it has been executed, its span not ended: rows returned; their values if asked for."""
+def end(statement: str, cursor: Any) -> None:
+    """When it has been executed and its span is current: say of the answer what there is to say."""
+    span = trace.get_current_span()
+    if span.is_recording():
+        span.set_attributes(answered(statement, cursor))
+
+
+def answered(statement: str, cursor: Any) -> evidence.Attributes:
+    """Of a statement that was executed: its transaction, the rows returned, and their values if asked for."""
+    found: evidence.Attributes = {}
     try:
-        span = span or trace.get_current_span()
-        if not span.is_recording():
-            return
         connection = cursor.connection
         number = getattr(connection, "_taximeter_transaction", 0)
         if number and connection.pgconn.transaction_status == _IN_TRANSACTION:
-            span.set_attribute(semconv.DB_TRANSACTION, number)
+            found[semconv.DB_TRANSACTION] = number
         if cursor.description is None:
-            return
-        found: evidence.Attributes = {semconv.DB_RESPONSE_RETURNED_ROWS: cursor.rowcount}
+            return found
+        found[semconv.DB_RESPONSE_RETURNED_ROWS] = cursor.rowcount
         result = getattr(cursor, "pgresult", None)  # psycopg 3 alone has it
         if result is not None and result.ntuples:
             account = accounts.running()
@@ -73,9 +78,9 @@ def end(statement: str, cursor: Any, span: trace.Span | None = None) -> None:
                 account.walks.answer(hash(statement), (list(_texts(result, row)) for row in ends))
             if evidence.limits().values:
                 found |= evidence.of_rows(list(_texts(result)))
-        span.set_attributes(found)
     except Exception as error:
         guard.caught("dbevidence.end", error)
+    return found
 
 
 def _texts(result: Any, only: int | None = None) -> Iterator[str]:

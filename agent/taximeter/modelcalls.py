@@ -23,11 +23,21 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 
-from opentelemetry import trace
 from opentelemetry.context import Context, get_value, set_value
 
 from taximeter import account as accounts
-from taximeter import evidence, genai, guard, meters, modeldetails, modellight, pricing, semconv, tries
+from taximeter import (
+    current,
+    evidence,
+    genai,
+    guard,
+    meters,
+    modeldetails,
+    modellight,
+    pricing,
+    semconv,
+    tries,
+)
 from taximeter import usage as usages
 
 WRITTEN_FOR: Final = ("1.3b",)  # versions of opentelemetry-util-genai
@@ -92,7 +102,7 @@ def _around(span_id: int) -> None:
 
 def within(context: Context | None) -> bool:
     """Whether ``context`` is that of a running call of ours."""
-    return isinstance(get_value(tries.CALL, context), ModelCall)
+    return isinstance((current.context() if context is None else context).get(tries.CALL), ModelCall)
 
 
 def contains_call(span_id: int) -> bool:
@@ -111,7 +121,7 @@ def _wrap(cls: Any, data: str, pricer: _Pricer, *, embedding: bool) -> None:
             if kwargs.get("start_span", True):
                 call = ModelCall(accounts.running(), host)
                 context = kwargs.get("context")
-                _around(trace.get_current_span(context).get_span_context().span_id)
+                _around(current.span(context).get_span_context()[1])
                 kwargs["context"] = set_value(tries.CALL, call, context)
                 self._taximeter_call = call
             else:  # an inner one only reports to the outer, which may not know the host

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
 from typing import Any, Final
 
@@ -22,10 +22,11 @@ from opentelemetry import trace as api
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import sampling
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.util import types
 
-from taximeter import guard
+from taximeter import current, guard
 
 _PLAIN: Final = frozenset({str, int, float, bool})
 UNSET: Final = api.Status(api.StatusCode.UNSET)
@@ -61,8 +62,21 @@ class Attributes(BoundedAttributes):
 
     def _set_items(self, attributes: Mapping[str, types.AnyValue]) -> None:
         try:
+            mine, longest = self._dict, self.max_value_len
+            if self._immutable or (self.maxlen is not None and len(mine) + len(attributes) > self.maxlen):
+                for key, value in attributes.items():
+                    self[key] = value
+                return
             for key, value in attributes.items():
-                self[key] = value
+                kind = type(value)
+                if (
+                    kind not in _PLAIN
+                    or not key
+                    or (kind is str and longest is not None and len(value) > longest)  # type: ignore[arg-type]
+                ):
+                    self[key] = value
+                else:
+                    mine[key] = value
         except Exception as error:
             guard.caught("spans.attributes", error)
 
@@ -146,10 +160,37 @@ class Span(sdk._Span):
             self._end_time = time_ns() if end_time is None else end_time
             self._attributes._immutable = True
             processor = self._span_processor
-            processor._on_ending(self)
-            processor.on_end(self)
+            if type(processor) is Processors:
+                for ending in processor.endings:
+                    ending(self)
+            else:
+                processor._on_ending(self)
+                processor.on_end(self)
         except Exception as error:
             guard.caught("spans.end", error)
+
+
+class Processors(sdk.SynchronousMultiSpanProcessor):
+    """The SDK's chain, with what it will call looked up beforehand: most processors do nothing at a start."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.starting: list[Callable[..., None]] = []
+        self.endings: list[Callable[[Span], None]] = []
+
+    def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:
+        super().add_span_processor(span_processor)
+        every = self._span_processors
+        self.starting = [one.on_start for one in every if type(one).on_start not in _NOTHING]
+        endings = [one._on_ending for one in every if type(one)._on_ending not in _NOTHING]
+        self.endings = [*endings, *(one.on_end for one in every)]
+
+
+#: Methods that do nothing.
+_NOTHING: Final = (
+    *(sdk.SpanProcessor.on_start, sdk.SpanProcessor._on_ending),
+    *(BatchSpanProcessor.on_start, BatchSpanProcessor._on_ending),
+)
 
 
 class Tracer(sdk.Tracer):
@@ -187,19 +228,20 @@ class Tracer(sdk.Tracer):
         record_exception: bool,
         set_status_on_exception: bool,
     ) -> api.Span:
-        parent: api.SpanContext | None = api.get_current_span(context).get_span_context()
+        parent: api.SpanContext | None = current.span(context).get_span_context()
         if not self._tracer_config.is_enabled:
             return api.NonRecordingSpan(context=parent or api.INVALID_SPAN_CONTEXT)
         ids = self.id_generator
-        if parent is None or not parent.is_valid:
+        # By position: a property is a call. Trace, span, remote, flags, state, valid.
+        if parent is None or not parent[5]:
             parent, trace_id = None, ids.generate_trace_id()
             random = ids.is_trace_id_random()
         else:
-            trace_id = parent.trace_id
-            random = parent.trace_flags.random_trace_id
-        if self.sampler is sampling.DEFAULT_ON and (parent is None or parent.trace_flags & 1):
+            trace_id = parent[0]
+            random = bool(parent[3] & api.TraceFlags.RANDOM_TRACE_ID)
+        if self.sampler is sampling.DEFAULT_ON and (parent is None or parent[3] & 1):
             flags, recording = _SAMPLED, True  # parent-based and always on: nothing to decide
-            state = _NO_STATE if parent is None else parent.trace_state
+            state = _NO_STATE if parent is None else parent[4]
         else:
             chosen = self.sampler.should_sample(context, trace_id, name, kind, attributes, links)
             recording = chosen.decision.is_recording()  # type: ignore[no-untyped-call]
@@ -216,12 +258,20 @@ class Tracer(sdk.Tracer):
             self, name, made, parent, kind, attributes, links or (), record_exception, set_status_on_exception
         )
         span._start_time = time_ns() if start_time is None else start_time
-        self.span_processor.on_start(span, parent_context=context)
+        processor = self.span_processor
+        if type(processor) is Processors:
+            for starting in processor.starting:
+                starting(span, parent_context=context)
+        else:
+            processor.on_start(span, parent_context=context)
         return span
 
 
 class TracerProvider(sdk.TracerProvider):
     """The SDK's provider, with light tracers."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{"active_span_processor": Processors(), **given})
 
     _light = os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() != "true"
 

@@ -27,7 +27,7 @@ from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics import export as points
 from opentelemetry.util.types import Attributes
 
-from taximeter import guard
+from taximeter import current, guard
 
 OVERFLOW: Final[Mapping[str, bool]] = {"otel.metric.overflow": True}
 _NONE: Final[tuple[()]] = ()
@@ -40,8 +40,8 @@ Sampler = Callable[[Context | None], trace.SpanContext | None]
 
 def sampled(context: Context | None) -> trace.SpanContext | None:
     """The span that a measurement belongs to, if that span is kept: an exemplar must lead somewhere."""
-    found = trace.get_current_span(context).get_span_context()
-    return found if found.trace_flags & 1 else None
+    found = current.span(context).get_span_context()
+    return found if found[3] & 1 else None
 
 
 class Series:
@@ -145,12 +145,15 @@ class TallyCounter(Tally, Counter):
         if not 0 <= amount < _INFINITY:
             return  # a monotonic sum cannot take it, as in the SDK
         try:
-            series = self._find(attributes)
+            try:  # as in _find: a call less, some twenty times a request
+                series = self._found[tuple(attributes.items()) if attributes else _NONE]
+            except (KeyError, TypeError):
+                series = self._of(attributes)
             span = self._sampler(context)
             with self._lock:
                 series.total += amount
                 if span is not None:
-                    series.exemplars[0] = amount, time_ns(), span.span_id, span.trace_id
+                    series.exemplars[0] = amount, time_ns(), span[1], span[0]
         except Exception as error:
             guard.caught("metrics.add", error)
 
@@ -200,7 +203,10 @@ class TallyHistogram(Tally, Histogram):
         if not 0 <= amount < _INFINITY:
             return
         try:
-            series = self._find(attributes)
+            try:
+                series = self._found[tuple(attributes.items()) if attributes else _NONE]
+            except (KeyError, TypeError):
+                series = self._of(attributes)
             bucket = bisect_left(self.bounds, amount)
             span = self._sampler(context)
             with self._lock:
@@ -210,7 +216,7 @@ class TallyHistogram(Tally, Histogram):
                 series.low = min(series.low, amount)
                 series.high = max(series.high, amount)
                 if span is not None:
-                    series.exemplars[bucket] = amount, time_ns(), span.span_id, span.trace_id
+                    series.exemplars[bucket] = amount, time_ns(), span[1], span[0]
         except Exception as error:
             guard.caught("metrics.record", error)
 

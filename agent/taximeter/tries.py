@@ -18,10 +18,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import wrapt
-from opentelemetry.context import create_key, get_value
+from opentelemetry.context import create_key
 
 from taximeter import account as accounts
-from taximeter import guard
+from taximeter import current, guard
 
 #: In a context: the model call that it belongs to.
 CALL: Final = create_key("taximeter.model_call")
@@ -144,7 +144,7 @@ def _counting_async(request: _Find, failed: _Failed) -> Callable[..., Any]:
 def _of(request: _Find, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tried | None:
     """The call that is tried here, if any."""
     try:
-        call = get_value(CALL)
+        call = current.context().get(CALL)
         if isinstance(call, Tried) and (call.host is None or _host(request(args, kwargs)) == call.host):
             return call
     except Exception as error:

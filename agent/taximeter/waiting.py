@@ -42,7 +42,7 @@ def keep(span: ReadableSpan) -> Waiting | None:
     if type(span) is not spans.Span or span._status is not spans.UNSET:
         return None
     mine, context = span.__dict__, span._context
-    if context is None or context.trace_state or "_events" in mine or "_links" in mine:
+    if context is None or context[4] or "_events" in mine or "_links" in mine:
         return None
     given: Any = span._attributes
     if isinstance(given, BoundedAttributes):
@@ -60,10 +60,9 @@ def keep(span: ReadableSpan) -> Waiting | None:
     return (
         *origin,
         span._name,
-        context.trace_id,
-        context.span_id,
-        0 if parent is None else parent.span_id,
-        parent is not None and parent.is_remote,
+        context[0],
+        context[1],
+        *((0, False) if parent is None else parent[1:3]),
         span._kind._value_ + 1,
         span._start_time,
         span._end_time,
