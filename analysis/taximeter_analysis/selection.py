@@ -22,6 +22,7 @@ from taximeter_analysis.store import Store, literal
 from taximeter_analysis.window import Filters, to_ns
 from taximeter_collector.store import sums
 from taximeter_collector.store.schema import SUMS
+from taximeter_collector.store.totals import FAILED
 
 #: A client's clock inside one process does not run backwards by more than this.
 _SLACK_NS = 60 * 1_000_000_000
@@ -148,7 +149,9 @@ _WANTED = """
 trace_hi, trace_lo, span_id, svc, service, version, http_method, http_route, start_ns, duration_ns,
 http_status, error, tenant, db_calls, db_duration_s, model_calls, model_attempts, embedding_calls,
 input_tokens, output_tokens, cached_tokens, cost_usd, unpriced_calls, cache_lookups, cache_hits,
-first_byte_s, streamed, embedding_inputs, embedding_duplicates"""
+first_byte_s, streamed, embedding_inputs, embedding_duplicates, filename, """ + ", ".join(
+    f"{name} AS was_{name}" for name in SUMS["requests"] if name.startswith(("seen_", "busy_"))
+)
 CHOSEN = " AND ".join(
     f"(getvariable('{column}') IS NULL OR {column} = getvariable('{column}'))"
     for column in ("service", "tenant", "version")
@@ -272,8 +275,8 @@ CREATE OR REPLACE TEMP VIEW req AS
 SELECT p.trace_hi, p.trace_lo, p.span_id, p.svc, p.service, p.version,
     p.http_method AS method, p.http_route AS route,
     p.start_ns, p.start_ns + p.duration_ns AS end_ns, p.duration_ns, p.duration_ns / 1e9 AS duration_s,
-    p.http_status AS status, coalesce(p.error, false) OR coalesce(p.http_status >= 500, false) AS failed,
-    p.tenant,
+    p.http_status AS status, {FAILED} AS failed,
+    p.tenant, p.filename,
     p.db_calls IS NULL AND p.model_calls IS NULL AND p.cost_usd IS NULL AS derived,
     {_account("db_calls", "seen_db_calls", "db")} AS db_calls,
     {_account("db_duration_s", "seen_db_s", "db")} AS db_s,

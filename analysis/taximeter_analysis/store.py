@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from taximeter_collector.store.schema import ADDED, REQUESTS, SCHEMA_VERSION, SPANS, VERSION_KEY
 from taximeter_collector.store.segments import counting
+from taximeter_collector.store.totals import read_totals
 
 TABLES: dict[str, pa.Schema] = {"spans": SPANS, "requests": REQUESTS}
 
@@ -63,6 +64,7 @@ class Store:
     def __init__(self, path: Path, segments: dict[str, list[Path]]) -> None:
         self.path = path
         self.segments = segments
+        self._totals: dict[str, pa.Table] | None = None
         self.kept: dict[Any, Any] = {}  # what figures of one selection have worked out for each other
         self._db = duckdb.connect(
             config={
@@ -82,10 +84,12 @@ class Store:
     def _add_view(self, table: str, schema: pa.Schema) -> None:
         files = self.segments[table]
         if not files:
-            self._db.register(table, schema.empty_table())
+            self._db.register(
+                table, schema.empty_table().append_column("filename", pa.array([], pa.string()))
+            )
             return
         names = ", ".join(literal(str(file)) for file in files)
-        source = f"read_parquet([{names}], union_by_name = true)"
+        source = f"read_parquet([{names}], union_by_name = true, filename = true)"
         try:
             found = self._db.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
             versions = self._db.execute(
@@ -145,6 +149,16 @@ class Store:
             yield from reader
         except (duckdb.IOException, duckdb.InvalidInputException) as error:
             raise StoreError(self._unreadable(error)) from error
+
+    def show(self, name: str, rows: pa.Table) -> None:
+        """Let queries read these rows under a name."""
+        self._db.register(name, rows)
+
+    def totals(self) -> dict[str, pa.Table]:
+        """What compaction says of whole segments of requests, by file; read once."""
+        if self._totals is None:
+            self._totals = read_totals(self._db, self.segments["requests"])
+        return self._totals
 
     def _unreadable(self, error: duckdb.Error) -> str:
         found = re.search(r"[^\s'\"]+\.parquet", str(error))

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from taximeter_collector.store.compaction import write
 from taximeter_collector.store.segments import TABLES, adopt, segment_name, segments
+from taximeter_collector.store.totals import totals_of
 
 _MIX = 0x9E37_79B9_7F4A_7C15  # the golden ratio: other bits in every copy
 _SLOW = "list_transform(slow_statements, lambda s: struct_update(s, start_ns := s.start_ns + {shift}))"
@@ -35,7 +36,8 @@ def multiply(source: Path, target: Path, copies: int, *, tell: bool = False) -> 
                     first, last = segment.first + copy * length, segment.last + copy * length
                     path = target / table / segment_name(segment.prefix, first, last)
                     part = path.with_name(f".{path.name}.tmp")
-                    write(db, f"SELECT * REPLACE ({_moved(table, copy, shift_ns * copy)}) FROM rows", part)
+                    moved = f"SELECT * REPLACE ({_moved(table, copy, shift_ns * copy)}) FROM rows"
+                    write(db, moved, part, totals_of(db, f"({moved})") if table == "requests" else None)
                     adopt(part, path, segment.modified + shift_ns * copy / 1e9)
                     spans += pq.read_metadata(path).num_rows if table == "spans" else 0
                     done += 1
@@ -48,12 +50,9 @@ def multiply(source: Path, target: Path, copies: int, *, tell: bool = False) -> 
 
 
 def _observed_ns(db: duckdb.DuckDBPyConnection, source: Path) -> int:
-    files = f"{source}/requests/*.parquet"
-    found = db.execute(
-        f"SELECT max(start_ns) - min(start_ns) + 6000000 FROM read_parquet('{files}')"
-    ).fetchone()
-    assert found is not None
-    return int(found[0])
+    sql = f"SELECT max(start_ns) - min(start_ns) + 6000000 FROM read_parquet('{source}/requests/*.parquet')"
+    [(length,)] = db.execute(sql).fetchall()
+    return int(length)
 
 
 def _moved(table: str, copy: int, shift_ns: int) -> str:

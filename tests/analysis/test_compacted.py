@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from taximeter_analysis import Filters, NothingToReport, Report, StoreError, open_store, report
+from taximeter_analysis import Filters, NothingToReport, Report, Store, StoreError, open_store, report
+from taximeter_analysis.rollup import whole_segments
 from taximeter_collector.store.compaction import Merge, merge
 from taximeter_collector.store.segments import segments
 from taximeter_collector.store.upkeep import Rules, keep
@@ -101,6 +102,35 @@ def test_a_compacted_store_is_not_read_again(young: Path, tmp_path: Path) -> Non
     with open_store(path) as store:
         report(store)
         assert store.rows("SELECT count(*) FROM opened")[0][0] == 0
+
+
+def test_totals_of_whole_segments_say_what_their_rows_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = hotel(seed=3, requests=600).write_log(tmp_path / "store", cuts=9)
+    found = segments(path / "spans")
+    for part in (found[:3], found[3:6]):  # calls beside their request's segment; the last three stay young
+        merge(path, Merge(tuple(part)))
+
+    def told(filters: Filters) -> Any:
+        with open_store(path) as store:
+            figures = rounded(dataclasses.asdict(report(store, filters, now=0.0)))
+            [(opened,)] = store.rows("SELECT count(*) FROM opened")
+            return figures, opened, len(store.totals()), len(whole_segments(store))
+
+    answers = [told(filters) for filters in FILTERS[:4]]
+    assert [answer[2] for answer in answers] == [2] * 4, "both merged segments say their totals"
+    assert answers[0][1] > 0, "and some of their requests are worked out again"
+    assert [answer[3] for answer in answers] == [2, 1, 2, 1], "used where the window has them whole"
+    monkeypatch.setattr(Store, "totals", lambda self: {})
+    assert [told(filters)[0] for filters in FILTERS[:4]] == [answer[0] for answer in answers]
+
+
+def test_totals_are_not_said_where_an_account_is_missing(tmp_path: Path) -> None:
+    path = tangled().write_log(tmp_path / "store", cuts=3)
+    keep(path, Rules(), everything=True, grace_s=-1)
+    with open_store(path) as store:
+        assert store.totals() == {}
 
 
 def test_a_store_of_the_first_version_is_read_and_brought_up_to_date(tmp_path: Path) -> None:

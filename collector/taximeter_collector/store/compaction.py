@@ -25,6 +25,7 @@ import duckdb
 from taximeter_collector.store import sums
 from taximeter_collector.store.schema import REQUESTS, SCHEMA_VERSION, SPANS, SUMS, VERSION_KEY
 from taximeter_collector.store.segments import Segment, adopt, segment_name, segments, superseded
+from taximeter_collector.store.totals import TOTALS_KEY, totals_of
 
 TARGET_BYTES = 64 << 20  # of a spans segment; larger ones are not merged any further
 FAN_IN = 8  # so many of a size class make one of the next
@@ -128,7 +129,12 @@ def merge(store: Path, wanted: Merge) -> Path:
                 if table == "requests" and not requests:
                     continue
                 parts[table] = store / table / f".{wanted.name}.tmp"
-                write(db, sql, parts[table])
+                if table == "requests":
+                    db.execute(f"CREATE TEMP TABLE merged AS {sql}")
+                    write(db, "FROM merged", parts[table], totals_of(db, "merged"))
+                    db.execute("DROP TABLE merged")
+                else:
+                    write(db, sql, parts[table])
         newest = max(segment.modified for segment in wanted.spans)
         for table, part in parts.items():
             adopt(part, store / table / wanted.name, newest)
@@ -200,10 +206,11 @@ SELECT s.*, true AS summed, {sums.FAMILY} AS family, o.owner_id
 FROM spans s LEFT JOIN owned o USING (trace_hi, trace_lo, span_id))"""
 
 
-def write(db: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:
-    """Write rows as compacted segments are: compression, row groups, schema version."""
+def write(db: duckdb.DuckDBPyConnection, sql: str, path: Path, totals: str | None = None) -> None:
+    """Write rows as compacted segments are: compression, row groups, schema version, totals."""
     target = str(path).replace("'", "''")
+    metadata = {VERSION_KEY: str(SCHEMA_VERSION)} | ({} if totals is None else {TOTALS_KEY: totals})
     db.execute(
         f"COPY ({sql}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP}, "
-        f"KV_METADATA {{'{VERSION_KEY}': '{SCHEMA_VERSION}'}})"
+        f"KV_METADATA {metadata})"
     )
