@@ -20,7 +20,6 @@ from typing import Any, Final
 from opentelemetry import context as contexts
 from opentelemetry import propagate, trace
 from opentelemetry.instrumentation.propagators import get_global_response_propagator
-from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.trace import Span
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -73,7 +72,7 @@ class Light:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = None
-        if is_http_instrumentation_enabled():
+        if current.http_watched():
             try:
                 exchange = self._begin(scope)
             except Exception as error:

@@ -11,7 +11,12 @@ from typing import Any, Final
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import (
+    _SUPPRESS_HTTP_INSTRUMENTATION_KEY,
+    _SUPPRESS_INSTRUMENTATION_KEY,
+    Context,
+)
+from opentelemetry.instrumentation.utils import _SUPPRESS_INSTRUMENTATION_KEY_PLAIN
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 _variable: Any = getattr(contexts._RUNTIME_CONTEXT, "_current_context", None)
@@ -24,6 +29,19 @@ def span(within: Context | None = None) -> trace.Span:
     """The running span, or that of a context."""
     found: Any = (context() if within is None else within).get(_SPAN_KEY)
     return trace.INVALID_SPAN if found is None else found
+
+
+def watched() -> bool:
+    """Whether nobody has asked for quiet (``suppress_instrumentation``)."""
+    running = context()
+    return not (
+        running.get(_SUPPRESS_INSTRUMENTATION_KEY) or running.get(_SUPPRESS_INSTRUMENTATION_KEY_PLAIN)
+    )
+
+
+def http_watched() -> bool:
+    """The same for HTTP."""
+    return watched() and not context().get(_SUPPRESS_HTTP_INSTRUMENTATION_KEY)
 
 
 def of(one: trace.Span) -> Context:

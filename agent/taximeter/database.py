@@ -20,11 +20,11 @@ from functools import wraps
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from taximeter import account as accounts
-from taximeter import dbcalls, dbevidence, guard, semconv, sql
+from taximeter import current, dbcalls, dbevidence, guard, semconv, sql
 
 
 def install() -> None:
@@ -67,7 +67,7 @@ def _metered(base: Any) -> Any:
         def _begin(
             self, statement: sql.Statement | None, cursor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> dbcalls.Call | None:
-            if self._light is None or statement is None or not is_instrumentation_enabled():
+            if self._light is None or statement is None or not current.watched():
                 return None
             try:
                 parameters = args[1] if len(args) > 1 else None
@@ -162,7 +162,7 @@ def _count(
     kwargs: dict[str, Any],
     started: float,
 ) -> None:
-    if statement is None or not statement.counted or not is_instrumentation_enabled():
+    if statement is None or not statement.counted or not current.watched():
         return
     try:
         accounts.running().db_call(_text(cursor, args, kwargs), time.perf_counter() - started)
@@ -212,7 +212,7 @@ class _Sent:
 
 
 def _begin(cursor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Sent | None:
-    if not is_instrumentation_enabled():
+    if not current.watched():
         return None
     try:
         return _Sent(cursor, args, kwargs)

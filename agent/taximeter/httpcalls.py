@@ -19,10 +19,9 @@ from typing import Any, Final
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.instrumentation._semconv import _StabilityMode
-from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from taximeter import guard, semconv, settings
+from taximeter import current, guard, semconv, settings
 
 _MAX_KEPT: Final = 1024
 _now = time.perf_counter
@@ -88,7 +87,7 @@ def _begin(known: _Known, args: Any, given: Attributes, request_hook: Any, respo
             or given["captured_request_headers"]
             or given["captured_response_headers"]
             or not isinstance(args[0], given["module"].Request)
-            or not is_http_instrumentation_enabled()
+            or not current.http_watched()
         ):
             return None
         request = args[0]

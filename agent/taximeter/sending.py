@@ -29,6 +29,7 @@ from taximeter import otlp
 #: Settings that only the official transport understands.
 _OFFICIAL: Final = ("CERTIFICATE", "CLIENT_KEY", "CREDENTIAL_PROVIDER")
 _MAX_ANSWER: Final = 65_536  # bytes of an answer that are read
+_INTERNAL: Final = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"  # told by the official exporter alone
 #: The official exporters that get another transport only.
 _SIGNALS: Final = {
     "opentelemetry.exporter.otlp.proto.http.metric_exporter.OTLPMetricExporter": "METRICS",
@@ -148,6 +149,10 @@ def light(kind: Any) -> Any:
     if kind is OTLPSpanExporter:
         return lambda: SpanExporter(**_with("TRACES"))
     signal = _SIGNALS.get(name)
+    if signal == "METRICS" and os.environ.get(_INTERNAL, "").strip().lower() != "true":
+        from taximeter.metricexport import MetricExporter  # noqa: PLC0415  (only where metrics are sent)
+
+        kind = MetricExporter
     return kind if signal is None else lambda: kind(**_with(signal))
 
 

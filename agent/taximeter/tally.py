@@ -30,6 +30,7 @@ from opentelemetry.util.types import Attributes
 from taximeter import current, guard
 
 OVERFLOW: Final[Mapping[str, bool]] = {"otel.metric.overflow": True}
+_LARGE: Final = 32
 _NONE: Final[tuple[()]] = ()
 _INFINITY: Final = float("inf")
 
@@ -114,6 +115,11 @@ class Tally:
             return self._found[tuple(attributes.items()) if attributes else _NONE]
         except (KeyError, TypeError):  # new, or a list among the values
             return self._of(attributes)
+
+    @property
+    def large(self) -> bool:
+        """Whether collecting it takes 0.1 ms or more."""
+        return len(self._series) > _LARGE
 
     def _all(self) -> list[Series]:
         everything = list(self._series.values())

@@ -63,8 +63,9 @@ def read(response: Any, *, tier: str = "") -> Reading:
 
 def _chat(usage: Any) -> Usage:
     """OpenAI chat and embeddings, and all who speak like it (DeepSeek, Groq, Mistral, OpenRouter)."""
-    of_input = _get(usage, "prompt_tokens_details")
-    of_output = _get(usage, "completion_tokens_details")
+    usage = _fields(usage)
+    of_input = _fields(_get(usage, "prompt_tokens_details"))
+    of_output = _fields(_get(usage, "completion_tokens_details"))
     cached = (
         _int(of_input, "cached_tokens")
         or _int(usage, "prompt_cache_hit_tokens")
@@ -224,8 +225,18 @@ def _get(value: Any, name: str) -> Any:
     return getattr(value, name, None)
 
 
+def _fields(value: Any) -> Any:
+    """An SDK's object as the dictionary of what it has, which is quicker to ask."""
+    extra: Any = getattr(value, "__pydantic_extra__", _ABSENT)
+    if extra is _ABSENT:
+        return value
+    return {**(extra or {}), **{name: each for name, each in value.__dict__.items() if each is not None}}
+
+
 def _int(value: Any, name: str) -> int:
-    found = _get(value, name)
+    if value is None:
+        return 0
+    found = value.get(name) if type(value) is dict else _get(value, name)
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= _MAX:
         return 0
     return int(found)

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.metrics import Observation
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.sdk.metrics import Histogram
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
-from taximeter import bounds, guard, metering, retry, semconv
+from taximeter import bounds, guard, metering, metricexport, retry, semconv
 
 
 @pytest.fixture
@@ -154,6 +157,21 @@ def test_a_reader_that_wants_deltas_gets_the_sdks_instruments() -> None:
     for _ in range(2):
         histogram.record(1.0)
         assert [point.count for point in collected(reader, "h")] == [1]
+
+
+def test_what_is_encoded_a_few_at_a_time_is_what_the_official_encoder_says(
+    reader: InMemoryMetricReader, provider: metering.MeterProvider
+) -> None:
+    for scope in ("one", "two"):
+        meter = provider.get_meter(scope, "1", "https://schema", {"of": "scope"})
+        for number in range(40):
+            meter.create_histogram("seconds", "s", "Time.").record(number / 7, {"n": number})
+            meter.create_counter("calls").add(number, {"n": str(number)})
+        meter.create_up_down_counter("open").add(-2)
+        meter.create_observable_gauge("level", [lambda _: [Observation(1.5, {"a": ["b", "c"]})]])
+    data = reader.get_metrics_data()
+    assert data is not None
+    assert ExportMetricsServiceRequest.FromString(metricexport.encode(data)) == encode_metrics(data)
 
 
 def test_it_begins_anew(reader: InMemoryMetricReader, provider: metering.MeterProvider) -> None:
