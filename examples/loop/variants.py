@@ -180,6 +180,8 @@ def judge(variant: Variant, advice: Advice, cached: float) -> Outcome:
         if not each.ceiling
         and set(METRICS) & set(each.savings)
         and (removed := frozenset(name for name, tells in told.items() if tells(each)))
+        # Remembering a response is not what takes a fault away.
+        and not (each.kind == "steady_response" and any(WEAKNESSES[name].fault for name in removed))
     ]
     check = random.Random(variant.load.seed).choice(able) if able else None
     return Outcome(variant, found, missed, false, gone, check)

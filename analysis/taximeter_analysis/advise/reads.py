@@ -23,7 +23,7 @@ from taximeter_analysis.render.units import count, percent, seconds
 TTL_S = 60.0
 _SIZE = 10_000
 _MIN_HITS = 0.5
-_MIN_CALLS = 20
+_MIN_AGAIN = 10  # answers that were seen again, and unchanged
 _MIN_SHARE = 0.01  # of the service's database calls
 _ALONE = 0.05  # of them: what saves so many is a finding of its own
 _T = TypeVar("_T", Call, Request)
@@ -107,14 +107,18 @@ class _Read:
 
 def _read(statement: str, calls: list[tuple[Request, Call]]) -> _Read | None:
     unknown = any(call.parameters is None for _, call in calls) and re.search(r"%s|\?|\$1", statement)
-    if len(calls) < _MIN_CALLS or unknown:
+    if len(calls) < _MIN_AGAIN or unknown:
         return None
     saved, tenants = _replayed(
         calls,
         lambda call: call.parameters or "",
         lambda request, call: (wall(request, [call]) / 1e9, 1),
     )
-    return _Read(statement, calls, saved, tenants) if saved.hits >= _MIN_HITS * len(calls) else None
+    return (
+        _Read(statement, calls, saved, tenants)
+        if saved.hits >= max(_MIN_AGAIN, _MIN_HITS * len(calls))
+        else None
+    )
 
 
 def _remembered(material: Material, service: str | None, reads: list[_Read]) -> Finding:
@@ -160,7 +164,7 @@ def _route(
         if request.calls and all(call.family == "db" and call.statement in steady for call in request.calls)
     ]
     gets = all(request.method in ("GET", "HEAD") for request in requests)
-    if len(own) < _MIN_CALLS or len(own) < 0.9 * len(requests) or not gets:
+    if len(own) < _MIN_AGAIN or len(own) < 0.9 * len(requests) or not gets:
         return None
 
     def key(request: Request) -> Hashable:
@@ -171,7 +175,7 @@ def _route(
         key,
         lambda request, _: (request.duration_ns / 1e9, len(request.calls)),
     )
-    if saved.hits < _MIN_HITS * len(own):
+    if saved.hits < max(_MIN_AGAIN, _MIN_HITS * len(own)):
         return None
     return Finding(
         kind="steady_response",
