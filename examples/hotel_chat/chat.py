@@ -109,6 +109,9 @@ async def _stream(services: Services, hotel: Row, question: Question, route: str
     pieces = _claude if question.tier == "vip" else _gpt
 
     async def events() -> AsyncIterator[str]:
+        if services.flags["fault.ask_twice"] and said is None:
+            async for _ in pieces(services, hotel, context, question.message):
+                pass
         answer = []
         spoken = pieces(services, hotel, context, question.message) if said is None else _known(said)
         async for piece in spoken:
