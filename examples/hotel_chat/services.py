@@ -59,8 +59,8 @@ class Services:
                 call.close()  # those not begun, when one before them failed
 
     async def resize(self) -> None:
-        """Give the pool the size that the flags ask for."""
-        size = 1 if self.flags["fault.small_pool"] else LARGE_POOL if self.flags["fix.pool"] else POOL_SIZE
+        """Give the pool the size that the flags ask for: a larger one at once, a smaller one over time."""
+        size = _pool_size(self.flags)
         if self.pool.max_size != size:
             await self.pool.resize(size, size)
 
@@ -95,14 +95,20 @@ class Services:
             await connection.execute(statement, parameters)
 
 
+def _pool_size(flags: Flags) -> int:
+    return 1 if flags["fault.small_pool"] else LARGE_POOL if flags["fix.pool"] else POOL_SIZE
+
+
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Open everything; closes it in reverse order. Waits 10 s for the database, then raises."""
+    flags = Flags(settings.flags)
+    size = _pool_size(flags)  # psycopg closes connections that are too many after minutes only
     pool: Pool = AsyncConnectionPool(
         settings.database_url,
         connection_class=AsyncConnection[DictRow],
-        min_size=POOL_SIZE,
-        max_size=POOL_SIZE,
+        min_size=size,
+        max_size=size,
         open=False,
         kwargs={"autocommit": True, "row_factory": dict_row},
     )
@@ -114,7 +120,6 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         pool,
     ):
         await pool.wait(timeout=10.0)
-        flags = Flags(settings.flags)
 
         async def made(table: str) -> list[tuple[str, str]]:
             question = f"SELECT DISTINCT ON (question) question, embedding::text AS vector FROM {table}"
@@ -124,5 +129,4 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
         embedder = Embedder(openai, flags, made, shared)
         services = Services(pool, openai, anthropic, booking, embedder, flags, Limits(flags, shared), shared)
-        await services.resize()
         yield services
