@@ -2,7 +2,8 @@
 
 One log per signal: an index in SQLite, ``<directory>/log/<signal>.sqlite``
 (:mod:`~taximeter_collector.log_index`), and the payloads in files beside it
-(:mod:`~taximeter_collector.segments`). Invariants:
+(:mod:`~taximeter_collector.segments`), written by one thread (:mod:`~taximeter_collector.log_writer`).
+Invariants:
 
 1. ``append`` returns only after the record is synced to disk and its row in the index (SQLite, WAL)
    committed. Requests that arrive together share one sync. The commit itself is synced only where the
@@ -26,12 +27,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import queue
 import sqlite3
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,15 +38,12 @@ from typing import Any
 
 from taximeter_collector.directory import room
 from taximeter_collector.errors import Refusal
-from taximeter_collector.log_index import INSERT, Transaction, connect, digest, open_log, row
-from taximeter_collector.packing import worth_packing
+from taximeter_collector.log_index import Transaction, connect, open_log
+from taximeter_collector.log_writer import Append, Committed, Job, Move, Writer
 from taximeter_collector.segments import Damaged, Place, Record
 
 _logger = logging.getLogger(__name__)
 DEDUPLICATION_WINDOW_S = 600
-_GROUP_BYTES = 8 << 20  # one commit takes at most this much payload
-_TRIM_ROWS = 10_000  # per commit, so that no acknowledgement waits for a long delete
-_PRUNE_EVERY_S = 15
 _RECENT_BYTES = 16 << 20
 
 
@@ -75,36 +71,6 @@ class Batch:
         return sum(row.items for row in self.rows)
 
 
-@dataclass(slots=True)
-class _Append:
-    payload: bytes
-    items: int
-    source: str
-    within: Callable[[sqlite3.Connection], None] | None
-    again: bool
-    done: asyncio.Future[bool]  # True: stored; False: a duplicate
-
-
-@dataclass(slots=True)
-class _Move:
-    name: str
-    seq: int
-    done: asyncio.Future[None]
-
-
-@dataclass(slots=True)
-class _Committed:
-    """What a commit did, for the event loop."""
-
-    stored: list[tuple[_Append, bool]]
-    moves: list[_Move]
-    records: list[Record]
-    cursors: dict[str, int]
-    last: int
-    freed: int = 0
-    saved: int = 0  # by packing what was stored
-
-
 class Log:
     """One signal's log. Used from one event loop; a thread of its own does the writing."""
 
@@ -119,27 +85,29 @@ class Log:
     ) -> None:
         self.path = path
         self.max_bytes = max_bytes
-        self._window_ns = int(window_s * 1e9)
-        self._clock = clock
-        self._writer, self._segments = open_log(path, signal)
+        self._index, self._segments = open_log(path, signal)
         self._reader = connect(path)
-        self._cursors = dict(self._writer.execute("SELECT name, seq FROM cursors"))
-        self.log_id: str = self._writer.execute("SELECT value FROM meta WHERE key='log_id'").fetchone()[0]
-        self._bytes: int = self._writer.execute("SELECT COALESCE(SUM(size), 0) FROM requests").fetchone()[0]
-        last = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name='requests'").fetchone()
+        self._cursors = dict(self._index.execute("SELECT name, seq FROM cursors"))
+        self.log_id: str = self._index.execute("SELECT value FROM meta WHERE key='log_id'").fetchone()[0]
+        self._bytes: int = self._index.execute("SELECT COALESCE(SUM(size), 0) FROM requests").fetchone()[0]
+        last = self._index.execute("SELECT seq FROM sqlite_sequence WHERE name='requests'").fetchone()
         self.last_seq: int = last[0] if last else 0
-        self._written = self.last_seq  # the writer thread's own count
+        self._writer = Writer(
+            signal,
+            self._index,
+            self._segments,
+            last=self.last_seq,
+            window_ns=int(window_s * 1e9),
+            clock=clock,
+            committed=self._after_commit,
+        )
         self.appended_items = 0  # since the start: lets a cursor wait for a full batch
         self.damaged_requests = self.damaged_items = 0  # found since the start, and quarantined
         self._damaged: set[int] = set()
         self.news = asyncio.Event()  # set, and replaced, at every commit that stored something
         self._recent: deque[Record] = deque()  # the last ones, without a gap
         self._recent_bytes = 0
-        self._queue: queue.SimpleQueue[_Append | _Move | None] = queue.SimpleQueue()
-        self._pruned = 0.0
-        self._synced = True
         self._reading = ThreadPoolExecutor(1, f"log-read-{signal}")
-        self._thread = threading.Thread(target=self._write_loop, name=f"log-write-{signal}", daemon=True)
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -154,13 +122,13 @@ class Log:
         A new cursor begins at the oldest request still held. A cursor that is no longer
         configured is dropped, since it would keep the log from ever being trimmed.
         """
-        oldest = self._writer.execute("SELECT MIN(seq) FROM requests").fetchone()[0]
+        oldest = self._index.execute("SELECT MIN(seq) FROM requests").fetchone()[0]
         begin = self.last_seq if oldest is None else oldest - 1
         abandoned = {n: self.last_seq - seq for n, seq in self._cursors.items() if n not in names}
         self._cursors = {name: self._cursors.get(name, begin) for name in names}
-        with Transaction(self._writer):
-            self._writer.execute("DELETE FROM cursors")
-            self._writer.executemany("INSERT INTO cursors VALUES (?, ?)", self._cursors.items())
+        with Transaction(self._index):
+            self._index.execute("DELETE FROM cursors")
+            self._index.executemany("INSERT INTO cursors VALUES (?, ?)", self._cursors.items())
         return abandoned
 
     def position(self, name: str) -> int:
@@ -171,7 +139,7 @@ class Log:
     def start(self) -> None:
         """Begin to write; called in the event loop that will use the log."""
         self._loop = asyncio.get_running_loop()
-        self._thread.start()
+        self._writer.start(self._cursors)
 
     async def append(
         self,
@@ -209,7 +177,7 @@ class Log:
             )
         self._bytes += len(payload)
         done: asyncio.Future[bool] = self._loop.create_future()
-        self._queue.put(_Append(payload, items, source, within, again, done))
+        self._writer.put(Append(payload, items, source, within, again, done))
         return await asyncio.shield(done)
 
     async def move(self, name: str, seq: int) -> None:
@@ -218,7 +186,7 @@ class Log:
             return
         assert self._loop is not None
         done: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put(_Move(name, seq, done))
+        self._writer.put(Move(name, seq, done))
         await asyncio.shield(done)
 
     async def read(self, after: int, max_bytes: int, max_items: int, sources: Collection[str]) -> Batch:
@@ -312,131 +280,28 @@ class Log:
 
     def prepare(self, schema: str) -> sqlite3.Connection:
         """Add tables of a stage's own to this file, before the start; returns the connection to read them."""
-        self._writer.executescript(schema)
-        return self._writer
+        self._index.executescript(schema)
+        return self._index
 
     async def close(self) -> None:
         """Finish what is queued, then close the files."""
         self._closed = True
-        if self._thread.is_alive():
-            self._queue.put(None)
-            await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._writer.finish)
         self._reading.shutdown()
         self._reader.close()
-        self._writer.close()
+        self._index.close()
         self._segments.close()
 
-    # --- the writer thread ---------------------------------------------------------------
+    # --- after a commit ------------------------------------------------------------------
 
-    def _write_loop(self) -> None:
-        closing = False
-        while not closing:
-            job = self._queue.get()
-            group: list[_Append | _Move] = []
-            size = 0
-            while True:
-                if job is None:
-                    closing = True
-                    break
-                group.append(job)
-                size += len(job.payload) if isinstance(job, _Append) else 0
-                if size > _GROUP_BYTES or self._queue.empty():
-                    break
-                job = self._queue.get()
-            if group:
-                self._commit(group)
-
-    def _commit(self, group: list[_Append | _Move]) -> None:
+    def _after_commit(self, group: list[Job], done: Committed, error: Exception | None) -> None:
         assert self._loop is not None
-        done = _Committed(
-            [], [j for j in group if isinstance(j, _Move)], [], dict(self._cursors), self._written
-        )
-        for move in done.moves:
-            done.cursors[move.name] = max(done.cursors[move.name], move.seq)
-        passed = min(done.cursors.values(), default=0) if done.moves else 0
-        error: Exception | None = None
-        try:
-            # A file may only be removed when the index is known to have forgotten it.
-            within = any(isinstance(job, _Append) and job.within for job in group)
-            self._sync(within or bool(self._segments.passed(passed)))
-            with Transaction(self._writer):
-                self._store(group, done)
-                removed = 0
-                if done.moves:
-                    self._writer.executemany(
-                        "UPDATE cursors SET seq=? WHERE name=?",
-                        [(done.cursors[m.name], m.name) for m in done.moves],
-                    )
-                    done.freed, removed = self._trim(passed)
-            self._written = done.last
-            if self._synced and removed:
-                self._segments.remove(self._segments.passed(removed))
-        except (sqlite3.Error, OSError) as problem:
-            error = problem
-            if done.records:
-                self._segments.undo()
         self._loop.call_soon_threadsafe(self._committed, group, done, error)
 
-    def _store(self, group: list[_Append | _Move], done: _Committed) -> None:
-        now = self._clock()
-        for job in group:
-            if isinstance(job, _Append):
-                fresh = self._fresh(job, now)
-                done.stored.append((job, fresh))
-                if fresh:
-                    done.last += 1
-                    packed = worth_packing(job.payload)
-                    done.saved += len(job.payload) - len(packed or job.payload)
-                    done.records.append(
-                        Record(
-                            done.last, now, job.source, job.items, job.payload, job.within is not None, packed
-                        )
-                    )
-        if done.records:
-            places = self._segments.append(done.records)
-            rows = [row(record, place) for record, place in zip(done.records, places, strict=True)]
-            self._writer.executemany(INSERT, rows)
-        self._prune(now)
-
-    def _sync(self, wanted: bool) -> None:
-        if wanted != self._synced:
-            self._writer.execute(f"PRAGMA synchronous={'FULL' if wanted else 'NORMAL'}")
-            self._synced = wanted
-
-    def _fresh(self, job: _Append, now: int) -> bool:
-        if job.within is not None:
-            job.within(self._writer)
-        if not job.payload:
-            return False
-        seen = self._writer.execute(
-            "INSERT INTO digests VALUES (?, ?) ON CONFLICT (digest) "
-            "DO UPDATE SET received_ns=excluded.received_ns WHERE received_ns < ?",
-            (digest(job.source, job.payload), now, now - self._window_ns),
-        )
-        return bool(seen.rowcount) or job.again
-
-    def _trim(self, passed: int) -> tuple[int, int]:
-        """Forget what every cursor has passed; returns the bytes and the last number forgotten."""
-        first = self._writer.execute("SELECT MIN(seq) FROM requests").fetchone()[0]
-        if first is None or first > passed:
-            return 0, passed
-        upto = min(passed, first + _TRIM_ROWS)
-        found = self._writer.execute("SELECT SUM(size) FROM requests WHERE seq<=?", (upto,))
-        freed: int = found.fetchone()[0]
-        self._writer.execute("DELETE FROM requests WHERE seq<=?", (upto,))
-        return freed, upto
-
-    def _prune(self, now: int) -> None:
-        if time.monotonic() - self._pruned > _PRUNE_EVERY_S:
-            self._pruned = time.monotonic()
-            self._writer.execute("DELETE FROM digests WHERE received_ns < ?", (now - self._window_ns,))
-
-    # --- back in the event loop ----------------------------------------------------------
-
-    def _committed(self, group: Iterable[_Append | _Move], done: _Committed, error: Exception | None) -> None:
+    def _committed(self, group: list[Job], done: Committed, error: Exception | None) -> None:
         if error is not None:
             for job in group:
-                if isinstance(job, _Append):
+                if isinstance(job, Append):
                     self._bytes -= len(job.payload)
                     refusal = Refusal(
                         "log_failed",

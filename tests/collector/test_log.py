@@ -117,7 +117,7 @@ async def test_a_failed_write_refuses_and_the_log_goes_on(tmp_path: Path) -> Non
     log = opened(tmp_path)
     await log.append(b"1", 1, "otlp")
     blocker = sqlite3.connect(log.path, isolation_level=None)
-    log._writer.execute("PRAGMA busy_timeout=50")
+    log._index.execute("PRAGMA busy_timeout=50")
     blocker.execute("BEGIN IMMEDIATE")
     with pytest.raises(Refusal, match="could not be written") as caught:
         await log.append(b"2", 1, "otlp")
@@ -136,7 +136,7 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="move it aside"):
         Log(path, "traces")
     path.unlink()
-    Log(path, "traces")._writer.execute("UPDATE meta SET value='99' WHERE key='format'")
+    Log(path, "traces")._index.execute("UPDATE meta SET value='99' WHERE key='format'")
     with pytest.raises(StartError, match="has format 99 for traces; this release reads formats 1 to 3"):
         Log(path, "traces")
 

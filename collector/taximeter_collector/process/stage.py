@@ -264,8 +264,8 @@ def _grouped(
         group.append(outcome)
         if isinstance(outcome, Late):
             size += sum(len(part.span) for part, _ in outcome.spans)
-        else:
-            size += sum(sum(map(len, part.spans)) for part in spans.get(outcome.trace_id, ()))
+        elif outcome.trace_id in spans:
+            size += sum(sum(map(len, part.spans)) for part in spans[outcome.trace_id])
         if size >= _REQUEST_BYTES:
             yield group
             group, size = [], 0
