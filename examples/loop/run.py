@@ -49,12 +49,12 @@ class _Clock:
         self._console = console
         self._begun = time.monotonic()
         self._done = 0
-        self.ahead = 0  # runs
+        self.ahead = 1  # runs: the baseline, to begin with
 
     @property
     def left_s(self) -> float | None:
-        """None before the first run has ended."""
-        return self.ahead * self._elapsed / self._done if self._done else None
+        """None before the advice, when nobody knows what there is to try."""
+        return self.ahead * self._elapsed / self._done if self._done and self.ahead > 0 else None
 
     @property
     def end_s(self) -> float:
