@@ -94,6 +94,8 @@ def absent(planted: frozenset[str], plan: list[Planned], cached: float) -> Itera
     if cached > _CACHED:
         why = f"the provider read {cached:.0%} of the input from its cache already, at half the price or less"
         yield from ((name, why) for name in ("name before the rules", "long rules") if name in planted)
+    if {"calls in turn", "small pool"} <= planted:
+        yield "calls in turn", "with one connection for all, nothing can run at once"
     chats, again = _openings(plan)
     if "answers forgotten" in planted and (again < _AGAIN or again < 0.05 * chats):
         yield (
