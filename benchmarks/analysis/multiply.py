@@ -26,7 +26,7 @@ def multiply(source: Path, target: Path, copies: int, *, tell: bool = False) -> 
         (target / table).mkdir(parents=True)
     found = {table: segments(source / table) for table in TABLES}
     length = max(segment.last for segment in found["spans"])
-    spans = done = 0
+    spans = done = told = 0
     with duckdb.connect(config={"threads": 2, "memory_limit": "3GB"}) as db:
         shift_ns = _observed_ns(db, source)
         for table in TABLES:
@@ -41,11 +41,10 @@ def multiply(source: Path, target: Path, copies: int, *, tell: bool = False) -> 
                     adopt(part, path, segment.modified + shift_ns * copy / 1e9)
                     spans += pq.read_metadata(path).num_rows if table == "spans" else 0
                     done += 1
-                    if tell:
-                        share = done / copies / sum(map(len, found.values()))
-                        print(f"\r  {share:4.0%}, {spans / 1e6:6.1f} M spans", end="", flush=True)
-    if tell:
-        print()
+                    tenths = 10 * done // (copies * sum(map(len, found.values())))
+                    if tell and tenths > told:
+                        told = tenths
+                        print(f"  {tenths * 10} %, {spans / 1e6:.1f} M spans", flush=True)
     return spans
 
 
