@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -183,6 +184,7 @@ def _series(url: str, target: Any, start: float, end: float) -> list[dict[str, A
         name = target["legendFormat"]
         for label, value in one["metric"].items():
             name = name.replace(f"{{{{{label}}}}}", value)
+        name = re.sub(r"{{.*?}}", "", name)  # as Grafana: of a label that is missing, nothing is left
         for variable, value in WINDOWS.items():
             name = name.replace(f"${variable}", value)
         numbers = [float(value) for _, value in one["values"]]

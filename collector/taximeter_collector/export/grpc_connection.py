@@ -69,9 +69,8 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self._calls: dict[int, Call] = {}
-        self._news = (
-            asyncio.Event()
-        )  # set, and replaced, when a window, a call's end or the transport makes room
+        # Set, and replaced, when a window, a call's end or the transport makes room.
+        self._news = asyncio.Event()
         self._writable = True
         self._unread = b""
         self.usable = True
