@@ -100,6 +100,7 @@ def loop(load: Load, folder: Path, console: Console, *, only: Sequence[str] = ()
     touched = touching(material, names_of(baselines[0].store))
     (folder / "ADVICE.md").write_text(as_markdown(advice), encoding="utf-8")
     by_flag, rest = assign(advice.findings)
+    small, _ = assign(advice.small)  # a fix does what was too little to be listed, too
     tried = [flag for flag in by_flag if not only or flag in only]
     clock.ahead = len(tried) + 5
     clock.say(f"advice: {len(advice.findings)} findings, of which {len(rest)} have no flag here")
@@ -121,7 +122,7 @@ def loop(load: Load, folder: Path, console: Console, *, only: Sequence[str] = ()
         row
         for flag in tried
         if flag not in left_out
-        for row in judge(flag, by_flag[flag], baselines, runs[flag], touched)
+        for row in judge(flag, [*by_flag[flag], *small.get(flag, [])], baselines, runs[flag], touched)
     ]
     table = goals(baselines[0], every, plan, texts)
     return Result(rows, table, effects(baselines, others), runs, advice, tuple(left_out))
