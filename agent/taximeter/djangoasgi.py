@@ -8,13 +8,13 @@ the last byte of the body is handed to the server.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from opentelemetry import trace
 
-from taximeter import account as accounts
 from taximeter import guard, tenancy, wsgi
-from taximeter.exchange import EXCHANGE, Exchange, Message, Receive, Scope, Send
+from taximeter.exchange import EXCHANGE, Exchange, Receive, Scope, Send
 from taximeter.lookups import Lookups
 
 
@@ -31,18 +31,8 @@ def install() -> None:
         exchange = _opened(scope)
         if exchange is None:
             await call(self, scope, receive, send)
-            return
-        token = accounts.current.set(exchange.account)
-
-        async def metered(message: Message) -> None:
-            exchange.sending(message)
-            await send(message)
-
-        try:
-            await call(self, scope, receive, metered)
-        finally:
-            accounts.current.reset(token)
-            exchange.settle()
+        else:
+            await exchange.watch(partial(call, self), receive, send)
 
     ASGIHandler.__call__ = called
     ASGIHandler._taximeter = True

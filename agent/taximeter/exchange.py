@@ -48,6 +48,20 @@ class Exchange:
         self._bodies = 0
         self._trailers = False
 
+    async def watch(self, app: App, receive: Receive, send: Send) -> None:
+        """Run ``app`` with this account current, seeing what it sends; settle when it returns or raises."""
+
+        async def metered(message: Message) -> None:
+            self.sending(message)
+            await send(message)
+
+        token = accounts.current.set(self.account)
+        try:
+            await app(self.scope, receive, metered)
+        finally:
+            accounts.current.reset(token)
+            self.settle()
+
     def sending(self, message: Message) -> None:
         """Called just before ``message`` is handed to the server."""
         try:

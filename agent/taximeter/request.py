@@ -27,7 +27,7 @@ from opentelemetry.util.types import Attributes
 
 from taximeter import account as accounts
 from taximeter import guard, meters, semconv, shutdown
-from taximeter.exchange import EXCHANGE, App, Exchange, Message, Receive, Scope, Send
+from taximeter.exchange import EXCHANGE, App, Exchange, Receive, Scope, Send
 
 _ROUTE: Final = "taximeter.route"
 
@@ -95,18 +95,10 @@ class AccountMiddleware:
         if exchange is None:
             await self.app(scope, receive, send)
             return
-        token = accounts.current.set(exchange.account)
-
-        async def metered(message: Message) -> None:
-            exchange.sending(message)
-            await send(message)
-
         try:
-            await self.app(scope, receive, metered)
+            await exchange.watch(self.app, receive, send)
         finally:
-            accounts.current.reset(token)
             scope.pop(EXCHANGE, None)
-            exchange.settle()
             _finished.set(exchange.account)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
