@@ -115,7 +115,10 @@ def test_children_do_not_outlive_a_signalled_parent(tmp_path: Path, number: sign
         child = int(parent.stdout.readline())
         assert alive(child)
         os.kill(parent.pid, number)
-        parent.wait(20)
+        try:
+            parent.wait(20)
+        finally:
+            parent.kill()  # or leaving the block would wait for it
     deadline = time.monotonic() + 10
     while alive(child) and time.monotonic() < deadline:
         time.sleep(0.02)
