@@ -36,6 +36,10 @@ class Lost(Exception):
     """The connection could not be made, or ended before the answer."""
 
 
+class Refused(Lost):
+    """The server has not looked at the call (REFUSED_STREAM): it may be made again at once."""
+
+
 class Status(NamedTuple):
     """A call's end. ``details``: google.rpc.Status, serialised, where the server sent one."""
 
@@ -73,6 +77,7 @@ class Connection(asyncio.Protocol):
         self._news = asyncio.Event()
         self._writable = True
         self._unread = b""
+        self._greeted = False
         self.usable = True
 
     # --- what the event loop calls -------------------------------------------------------
@@ -105,9 +110,7 @@ class Connection(asyncio.Protocol):
     # --- what calls need -----------------------------------------------------------------
 
     async def call(self, headers: list[tuple[str, str]], message: bytes) -> Status:
-        while (
-            self.usable and self._h2.open_outbound_streams >= self._h2.remote_settings.max_concurrent_streams
-        ):
+        while self.usable and not self._room():
             await self._news.wait()
         if not self.usable:
             raise Lost("the server goes away")
@@ -131,6 +134,11 @@ class Connection(asyncio.Protocol):
         self.usable = False
         self._close_if_left()
 
+    def _room(self) -> bool:
+        """Whether one more call may begin; how many may, a server says as it greets."""
+        most = self._h2.remote_settings.max_concurrent_streams
+        return self._greeted and self._h2.open_outbound_streams < most
+
     async def _send(self, number: int, call: Call, message: bytes) -> None:
         data, at = memoryview(message), 0
         while at < len(data) and not call.ended.done():
@@ -152,6 +160,8 @@ class Connection(asyncio.Protocol):
             self._flush()
 
     def _take(self, event: events.Event) -> None:
+        if isinstance(event, events.RemoteSettingsChanged):
+            self._greeted = True
         call = self._calls.get(getattr(event, "stream_id", None) or 0)
         if call is None:
             return
@@ -166,7 +176,8 @@ class Connection(asyncio.Protocol):
             call.answered = True
             call.end(_status(call))
         elif isinstance(event, events.StreamReset):
-            call.end(Lost(f"the server ended the call (HTTP/2 error {int(event.error_code)})"))
+            kind = Refused if event.error_code == ErrorCodes.REFUSED_STREAM else Lost
+            call.end(kind(f"the server ended the call (HTTP/2 error {int(event.error_code)})"))
 
     def _without_goaway(self, data: bytes) -> bytes:
         """What came, in whole frames."""
