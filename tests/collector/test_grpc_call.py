@@ -236,7 +236,7 @@ async def test_an_answer_without_end_and_a_reset_end_a_call_and_not_the_connecti
         assert (await call(client, b"much")).code == 13
         assert (await call(client, b""), client._connection) == before
         client.close()
-    async with answering(frame(3, 0, 1, (7).to_bytes(4))) as (target, _):
+    async with answering(frame(3, 0, 1, (2).to_bytes(4))) as (target, _):
         client = Client(target, None)
         with pytest.raises(Lost, match="ended the call"):
             await call(client, b"end-of-message", timeout_s=5)
