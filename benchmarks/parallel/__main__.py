@@ -162,7 +162,7 @@ def quantile(values: list[float], q: float) -> float:
 def main() -> int:
     """Runs it; returns the exit code: 0 all hold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=80, help="requests to each route (default: 80)")
+    parser.add_argument("--times", type=int, default=120, help="requests to each route (default: 120)")
     args = parser.parse_args()
     everything = routes()
     with run_directory() as place:
