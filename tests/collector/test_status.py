@@ -57,7 +57,13 @@ def test_lag_errors_and_dead_letters_of_each_cursor(tmp_path: Path) -> None:
         assert (idle["cursor"], idle["last_error"]) == ("traces|debug", "")
         told = status(made)
         assert told.returncode == 0
-        for words in ("traces|otlp_grpc", "failing", "ConnectionRefused", "receiver_accepted_spans otlp", "MiB"):
+        for words in (
+            "traces|otlp_grpc",
+            "failing",
+            "ConnectionRefused",
+            "receiver_accepted_spans otlp",
+            "MiB",
+        ):
             assert words in told.stdout
         page = httpx.get(f"http://127.0.0.1:{made.ports['own']}/status")
         assert "<td class=failing>failing" in page.text
