@@ -2,7 +2,7 @@
 #   make demo     the main job, end to end, on embedded parts (no Docker, no root, no account)
 #   make test     every test (as root on Debian it installs Prometheus, Alertmanager and Chromium first)
 #   make check    formatting, lint, types, layers (no test), under 90 seconds
-#   make loop     advise, apply each fix, measure: did the predictions come true? (about 20 minutes)
+#   make loop     advise, apply each fix, measure: did the predictions come true? (17 minutes)
 #   make page     rehearse a page at night: faults in the running example until the page arrives
 #   make format   what `make check` can mend by itself
 #   make clean    the environment and the outputs go
@@ -37,7 +37,7 @@
 #   make prove-indexes     indexes and search functions: what is advised, created and measured on a loaded Postgres
 #   make prove-n-plus-one  N+1 in 240 labelled traces of real runs: ours, Sentry's rules, perf-sentinel
 #   make prove-parallel    thirty generated routes: what may run at once, and how fast it then is
-#   make prove-variants    20 variants of the example, drawn from a seed: what the advisor finds (25 minutes)
+#   make prove-variants    20 variants of the example, drawn from a seed: what the advisor finds (long)
 # Dashboards, alerts and other people's programs:
 #   make dashboards-pictures  the dashboards, drawn by Grafana's own libraries (needs npm)
 #   make official-tools       the official collector, Compose's loader, kustomize and a Prometheus 3 (needs Go)
