@@ -18,7 +18,7 @@ from opentelemetry.instrumentation._semconv import _StabilityMode
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from taximeter import account as accounts
-from taximeter import current, dbevidence, guard, meters, redact, semconv, settings, sql
+from taximeter import current, dbevidence, guard, meters, redact, semconv, settings, spanattributes, sql
 
 _MAX_KEPT: Final = 2048
 _now = time.perf_counter
@@ -56,7 +56,7 @@ class Calls:
 
     def __init__(self, integration: Any) -> None:
         self._of = integration
-        self._attributes: dict[str, dict[str, Any]] = {}  # by statement
+        self._attributes: dict[str, spanattributes.Fixed] = {}  # by statement
         self._labels: dict[tuple[str, str | None], tuple[dict[str, Any], dict[str, Any]]] = {}
 
     def begin(self, statement: sql.Statement, text: str, parameters: Any, batch: int | None) -> Call | None:
@@ -80,14 +80,14 @@ class Calls:
             guard.caught("database.begin", error)
             return None
 
-    def _describe(self, statement: sql.Statement, text: str) -> dict[str, Any]:
+    def _describe(self, statement: sql.Statement, text: str) -> spanattributes.Fixed:
         integration = self._of
         found: dict[str, Any] = {semconv.DB_SYSTEM_NAME: integration.database_system}
         if integration.database:
             found[semconv.DB_NAMESPACE] = integration.database
         found[semconv.DB_QUERY_TEXT] = text
         found |= integration.span_attributes
-        return found | names(statement)
+        return spanattributes.Fixed(found | names(statement))
 
     def labels(self, statement: sql.Statement, error: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
         """The labels of a statement's rows, and of its duration, which is told by summary as well."""

@@ -203,23 +203,30 @@ class CountingProcessor(BatchSpanProcessor):
 
     def __init__(self, exporter: GuardedExporter, **kwargs: Any) -> None:
         super().__init__(exporter, **kwargs)
-        self._ready = exporter.ready
+        self._ready, self._keeps = exporter.ready, exporter.encodes
         batch = self._batch_processor
         if not exporter.encodes:
             batch._max_export_batch_size = min(batch._max_export_batch_size, _MOST_OBJECTS)
         logging.getLogger("opentelemetry.sdk._shared_internal").addFilter(_told_by_us)
 
     def on_end(self, span: ReadableSpan) -> None:
-        context, batch = span.context, self._batch_processor
-        if context is None or not context.trace_flags & 1:
+        context, batch = span._context, self._batch_processor
+        if context is None or not context[3] & 1:
             return
         try:  # on the thread of the request
-            item = self._ready(span)
+            item: Any = (self._keeps and waiting.keep(span)) or self._ready(span)
             if item is None:
                 return
-            if len(batch._queue) >= batch._max_queue_size:
-                drop("queue_full", 1)
-            batch.emit(item)
+            queue = batch._queue
+            if batch._shutdown or len(queue) >= batch._max_queue_size:
+                if not batch._shutdown:
+                    drop("queue_full", 1)
+                batch.emit(item)
+                return
+            # As emit() does, without its question whether this is a fork: the SDK's hook has seen to it.
+            queue.appendleft(item)
+            if len(queue) >= batch._max_export_batch_size and not batch._worker_awaken.is_set():
+                batch._worker_awaken.set()
         except Exception as error:
             guard.caught("export.end", error)
 

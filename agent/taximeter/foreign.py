@@ -18,18 +18,13 @@ from contextlib import suppress
 from typing import Any, Final
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, Span
 
 from taximeter import account as accounts
-from taximeter import genai, guard, meters, modelcalls, pricing, semconv
+from taximeter import genai, guard, meters, modelcalls, pricing, semconv, spans
 from taximeter import usage as usages
 from taximeter.otlp import plain
 
-_OURS: Final = (
-    "taximeter",  # what the service told of
-    *("opentelemetry.instrumentation.genai.", "opentelemetry.instrumentation.google_genai"),
-    "opentelemetry.util.genai",
-)
 _MAX: Final = 1024
 #: Attributes that say the least a model call's span says; a span without any is looked at no further.
 _MARKS: Final = frozenset(
@@ -40,7 +35,7 @@ _MARKS: Final = frozenset(
 )
 
 
-class ForeignCalls(SpanProcessor):
+class ForeignCalls(spans.ForForeign):
     """Prices model calls that are told of by nothing but a span."""
 
     def __init__(self, book: Callable[[], pricing.PriceBook]) -> None:
@@ -59,7 +54,8 @@ class ForeignCalls(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         try:
-            attributes = plain(span._attributes)
+            # What is fixed on a light span tells of no model.
+            attributes = span._more if type(span) is spans.Span else plain(span._attributes)
             if _MARKS.isdisjoint(attributes):
                 return
             context = span.context
@@ -135,7 +131,7 @@ _ABSENT: Final = object()
 
 def _official(span: Any) -> bool:
     scope = span.instrumentation_scope
-    return scope is not None and scope.name.startswith(_OURS)
+    return scope is not None and spans.official(scope.name)
 
 
 def _labels(payer: accounts.Payer) -> dict[str, str]:

@@ -89,7 +89,8 @@ def attributes(tag: bytes, given: Mapping[str, Any] | None) -> bytes:
     return b"".join([field(tag, _pair(key, value)) for key, value in given.items()])
 
 
-def _span_attributes(given: Mapping[str, Any]) -> list[bytes]:
+def span_attributes(given: Mapping[str, Any]) -> bytes:
+    """The attributes of a span."""
     parts = []
     for key, value in given.items():
         kind = type(value)
@@ -107,7 +108,7 @@ def _span_attributes(given: Mapping[str, Any]) -> list[bytes]:
             if len(values) < _MAX_VALUES and (kind is int or len(value) <= _MAX_KEPT_TEXT):
                 values[value] = known
         parts.append(known)
-    return parts
+    return b"".join(parts)
 
 
 def plain(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -157,7 +158,7 @@ def span(one: ReadableSpan) -> bytes:
         int(_SPAN_KIND_MAP[one.kind]),
         one.start_time,
         one.end_time,
-        plain(one._attributes),
+        span_attributes(plain(one._attributes)),
         state,
         b"".join(rest),
     )
@@ -172,7 +173,7 @@ def message(  # noqa: PLR0917  (called once a span, by position)
     kind: int,
     start: int,
     end: int,
-    attributes: Mapping[str, Any],
+    attributes: bytes,
     state: bytes = b"",
     rest: bytes = b"\x7a\x00",
 ) -> bytes:
@@ -190,7 +191,7 @@ def message(  # noqa: PLR0917  (called once a span, by position)
             _FIXED64(start),
             b"\x41",
             _FIXED64(end),
-            *_span_attributes(attributes),
+            attributes,
             rest,
             b"\x85\x01",
             _FIXED32(_REMOTE if remote else _LOCAL),

@@ -21,7 +21,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from taximeter import otlp, redact, spans
+from taximeter import otlp, redact, spanattributes, spans
 
 #: A tuple among the values is one of these: the API lets no other in.
 _SIMPLE: Final = frozenset({str, int, float, bool, tuple})
@@ -29,57 +29,94 @@ _MAX_ORIGINS: Final = 1024
 _HEAD: Final = 10
 _SERVER: Final = 2  # SPAN_KIND_SERVER
 
-#: Resource, scope, name, trace, span, parent (0: none), whether it is remote, kind, start, end; then all
-#: keys and all values.
+#: Number of resource and scope, of what is fixed, name, trace, span, parent (0: none), whether it is remote,
+#: kind, start, end; then all other keys and all their values.
 Waiting = tuple[Any, ...]
 
-# By identity, which the objects kept here hold: a tuple with an object in it is not let go.
-_origins: dict[tuple[int, int], tuple[Resource, InstrumentationScope | None]] = {}
+#: By number, from 1: a tuple with an object in it is not let go.
+_origins: list[tuple[Resource, InstrumentationScope | None]] = []
+#: All that an ordinary span has of its own; else it has events, links, a status, odd attributes.
+_ORDINARY: Final = frozenset(
+    (
+        *("_tracer", "_name", "_context", "_parent", "_kind", "_start_time", "_end_time", "_more", "_fixed"),
+        *("_lock", "_record_exception", "_set_status_on_exception"),
+    )
+)
 
 
 def keep(span: ReadableSpan) -> Waiting | None:
     """All that is to be said of ``span``, which has ended; ``None`` where it does not fit."""
-    if type(span) is not spans.Span or span._status is not spans.UNSET:
+    if type(span) is not spans.Span:
         return None
-    mine, context = span.__dict__, span._context
-    if context is None or context[4] or "_events" in mine or "_links" in mine:
+    if span._context[4] is not spans.NO_STATE and span._context[4]:  # whether it is empty is a call
         return None
-    given: Any = span._attributes
+    fixed, more = span._fixed, span._more
+    if not _ORDINARY.issuperset(span.__dict__):
+        odd = _odd(span)
+        if odd is None:
+            return None
+        fixed, more = spanattributes.NOTHING, odd
+    elif fixed and not (fixed.number and more.keys().isdisjoint(fixed)):
+        fixed, more = spanattributes.NOTHING, {**fixed, **more}
+    tracer, context, parent = span._tracer, span._context, span._parent
+    resource, origin = tracer.origin
+    if resource is not tracer.resource:
+        if len(_origins) >= _MAX_ORIGINS:
+            return None
+        _origins.append((tracer.resource, tracer._instrumentation_scope))
+        origin = len(_origins)
+        tracer.origin = tracer.resource, origin
+    return (
+        origin,
+        fixed.number,
+        span._name,
+        context[0],
+        context[1],
+        0 if parent is None else parent[1],
+        parent is not None and parent[2],
+        span._kind._value_ + 1,
+        span._start_time,
+        span._end_time,
+        *more,
+        *more.values(),
+    )
+
+
+def _odd(span: spans.Span) -> dict[str, Any] | None:
+    """All attributes of a span in whose place there are the SDK's, or what another processor put there."""
+    mine = span.__dict__
+    if "_events" in mine or "_links" in mine or "_status" in mine or "_attributes" not in mine:
+        return None
+    given = span._attributes
     if isinstance(given, BoundedAttributes):
         if given.dropped:
             return None
         given = given._dict
-    if not _SIMPLE.issuperset(map(type, given.values())):
-        return None
-    resource, scope, parent = span._resource, span._instrumentation_scope, span._parent
-    origin = id(resource), id(scope)
-    if origin not in _origins:
-        if len(_origins) >= _MAX_ORIGINS:
-            return None
-        _origins[origin] = resource, scope
-    return (
-        *origin,
-        span._name,
-        context[0],
-        context[1],
-        *((0, False) if parent is None else parent[1:3]),
-        span._kind._value_ + 1,
-        span._start_time,
-        span._end_time,
-        *given,
-        *given.values(),
-    )
+    return given if _SIMPLE.issuperset(map(type, given.values())) else None
 
 
 def encode(kept: Waiting, redactor: redact.Redactor) -> otlp.Encoded:
     """What may leave of it, as bytes."""
     middle = (len(kept) + _HEAD) // 2
-    given = dict(zip(kept[_HEAD:middle], kept[middle:], strict=True))
-    name, trace_id, span_id, parent_id, remote, kind, start, end = kept[2:_HEAD]
-    clean = redactor.attributes(given, server=kind == _SERVER)
-    resource, scope = _origins[kept[0], kept[1]]
+    more: Any = dict(zip(kept[_HEAD:middle], kept[middle:], strict=True))
+    origin, number, name, trace_id, span_id, parent_id, remote, kind, start, end = kept[:_HEAD]
+    clean = redactor.attributes(more, server=kind == _SERVER)
+    if not number:
+        attributes = otlp.span_attributes(clean)
+    elif clean is more:
+        attributes = _fixed(spanattributes.FIXED[number], redactor) + otlp.span_attributes(more)
+    else:  # what may be said of one attribute depends on others
+        clean = redactor.attributes({**spanattributes.FIXED[number], **more}, server=kind == _SERVER)
+        attributes = otlp.span_attributes(clean)
+    resource, scope = _origins[origin - 1]
     return (
         resource,
         scope,
-        otlp.message(trace_id, span_id, parent_id, remote, name, kind, start, end, clean),
+        otlp.message(trace_id, span_id, parent_id, remote, name, kind, start, end, attributes),
     )
+
+
+def _fixed(given: spanattributes.Fixed, redactor: redact.Redactor) -> bytes:
+    if given.encoded is None:
+        given.encoded = otlp.span_attributes(redactor.attributes(given))
+    return given.encoded

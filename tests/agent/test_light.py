@@ -28,7 +28,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from taximeter import export, otlp, redact, sending, spans, waiting
+from taximeter import export, otlp, redact, sending, spanattributes, spans, waiting
 
 ODD: dict[str, Any] = {
     "text": "Zimmer für zwei: 日本 \u0000 'quoted'",
@@ -187,6 +187,57 @@ def test_a_span_that_waited_is_encoded_as_at_once(use: Callable[[Any], None]) ->
     for _ in range(2):  # a tuple among the values goes first
         gc.collect()
     assert not gc.is_tracked(kept)  # else it would live through collections, and make whole ones frequent
+
+
+STATEMENT = spanattributes.Fixed({"db.query.text": "SELECT 'Ana'", "db.system.name": "postgresql", "n": 1})
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"rows": 3, "names": ("a", "b")},
+        {"n": 2},  # says again what is fixed
+        {"url.query": "guest=Ana"},
+        {"half": 0.5, "many": ["a", "b"]},
+        {"bytes": b"Ana"[:0]},
+    ],
+)
+def test_fixed_attributes_are_said_like_any_other(own: dict[str, Any]) -> None:
+    redactor = redact.Redactor()
+
+    def use(tracer: Any, given: Any = STATEMENT) -> None:
+        span = tracer.start_span("SELECT", kind=SpanKind.CLIENT, attributes=given, start_time=1)
+        span.set_attributes(own)
+        span.end(2)
+
+    shared = made(spans.TracerProvider, use)
+    copied = made(spans.TracerProvider, lambda tracer: use(tracer, dict(STATEMENT)))
+    for _ in range(2):  # the second time the bytes are those of the first
+        kept, other = waiting.keep(shared), waiting.keep(copied)
+        if kept is None or other is None:
+            assert "bytes" in own
+            break
+        ours, theirs = (
+            ExportTraceServiceRequest.FromString(otlp.request([waiting.encode(one, redactor)]))
+            .resource_spans[0]
+            .scope_spans[0]
+            .spans[0]
+            for one in (kept, other)
+        )
+        assert b"Ana" not in ours.SerializeToString()
+        assert sorted(map(str, ours.attributes)) == sorted(map(str, theirs.attributes))
+    assert dict(shared.attributes or {}) == dict(copied.attributes or {})
+    assert STATEMENT == {"db.query.text": "SELECT 'Ana'", "db.system.name": "postgresql", "n": 1}
+
+
+def test_fixed_attributes_obey_the_limits() -> None:
+    def use(given: Any) -> Callable[[Any], None]:
+        return lambda tracer: tracer.start_span("SELECT", attributes=given, start_time=1).end(2)
+
+    light = made(spans.TracerProvider, use(STATEMENT), span_limits=LIMITS)
+    official = made(sdk.TracerProvider, use(dict(STATEMENT)), span_limits=LIMITS)
+    assert dict(light.attributes or {}) == dict(official.attributes or {})
+    assert light.dropped_attributes == official.dropped_attributes == 1
 
 
 @pytest.mark.parametrize("use", [everything, limited])
