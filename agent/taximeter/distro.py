@@ -71,7 +71,7 @@ class _Later:
 
 caches, djangoasgi, drivers, httpcalls = map(_Later, ("caches", "djangoasgi", "drivers", "httpcalls"))
 celerytasks, litellmcalls = map(_Later, ("celerytasks", "litellmcalls"))
-modelevidence, pool, wsgi = map(_Later, ("modelevidence", "pool", "wsgi"))
+modelevidence, openaicalls, pool, wsgi = map(_Later, ("modelevidence", "openaicalls", "pool", "wsgi"))
 
 #: What the instrumentors of ``coverage.LIBRARIES`` are given, by entry point.
 _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
@@ -250,8 +250,12 @@ def prices() -> pricing.PriceBook:
 
 
 def _price(library: str, evidence: Callable[[], None]) -> None:
-    if modelcalls.install(prices(), library):
-        evidence()
+    pricer = modelcalls.install(prices(), library)
+    if pricer is None:
+        return
+    evidence()
+    if library == "openai":
+        openaicalls.install(pricer)
 
 
 #: What to do before an instrumentor is loaded.

@@ -59,8 +59,8 @@ class ModelCall(tries.Tried):
         self.evidence: evidence.Attributes = {}  # span attributes without content
 
 
-def install(book: pricing.PriceBook, library: str = "") -> bool:
-    """Hook into util-genai, and into what reads ``library``'s responses; whether the version is known."""
+def install(book: pricing.PriceBook, library: str = "") -> Pricer | None:
+    """Hook into util-genai, and into what reads ``library``'s responses; ``None`` on an unknown version."""
     from opentelemetry.util.genai import invocation, stream, version  # noqa: PLC0415
 
     if not version.__version__.startswith(WRITTEN_FOR):
@@ -70,15 +70,15 @@ def install(book: pricing.PriceBook, library: str = "") -> bool:
             f"({', '.join(WRITTEN_FOR)}): model calls are traced but not priced. Install the "
             "version that taximeter requires.",
         )
-        return False
-    pricer = _Pricer(book, genai.hosts(os.environ.get("TAXIMETER_MODEL_HOSTS", "")))
+        return None
+    pricer = Pricer(book, genai.hosts(os.environ.get("TAXIMETER_MODEL_HOSTS", "")))
     _wrap(invocation.InferenceInvocation, "data", pricer, embedding=False)
     _wrap(invocation.EmbeddingInvocation, "_data", pricer, embedding=True)
     _suspend(stream.SyncStreamWrapper)
     _suspend(stream.AsyncStreamWrapper)
     modellight.install(library)
     modeldetails.install(library, _took)
-    return True
+    return pricer
 
 
 def _took(invocation: Any, reading: usages.Reading) -> None:
@@ -92,8 +92,9 @@ def _took(invocation: Any, reading: usages.Reading) -> None:
 _parents: OrderedDict[int, None] = OrderedDict()
 
 
-def _around(span_id: int) -> None:
-    if span_id:
+def around(context: Context | None) -> None:
+    """A call of ours begins in ``context``."""
+    if span_id := current.span(context).get_span_context()[1]:
         _parents[span_id] = None
         if len(_parents) > _MAX_PARENTS:
             with suppress(KeyError):
@@ -110,7 +111,7 @@ def contains_call(span_id: int) -> bool:
     return _parents.pop(span_id, _ABSENT) is None
 
 
-def _wrap(cls: Any, data: str, pricer: _Pricer, *, embedding: bool) -> None:
+def _wrap(cls: Any, data: str, pricer: Pricer, *, embedding: bool) -> None:
     if getattr(cls, "_taximeter", False):
         return
     init, finish = cls.__init__, cls._apply_finish
@@ -121,7 +122,7 @@ def _wrap(cls: Any, data: str, pricer: _Pricer, *, embedding: bool) -> None:
             if kwargs.get("start_span", True):
                 call = ModelCall(accounts.running(), host)
                 context = kwargs.get("context")
-                _around(current.span(context).get_span_context()[1])
+                around(context)
                 kwargs["context"] = set_value(tries.CALL, call, context)
                 self._taximeter_call = call
             else:  # an inner one only reports to the outer, which may not know the host
@@ -148,7 +149,7 @@ def _wrap(cls: Any, data: str, pricer: _Pricer, *, embedding: bool) -> None:
     cls._taximeter = True
 
 
-class _Pricer:
+class Pricer:
     """Prices a call when it finishes."""
 
     def __init__(self, book: pricing.PriceBook, known_hosts: Mapping[str, str]) -> None:
@@ -167,6 +168,7 @@ class _Pricer:
             invocation.span.set_attribute(semconv.GEN_AI_PROVIDER_NAME, provider)
 
     def finish(self, invocation: Any, data: Any, error: Any, *, embedding: bool) -> None:
+        """Settle what an official invocation tells."""
         call: ModelCall | None = getattr(invocation, "_taximeter_call", None)
         instruments = meters.get()
         if call is None or instruments is None:
@@ -174,26 +176,58 @@ class _Pricer:
         reading = call.reading or usages.Reading(None)
         usage = reading.usage if reading.usage is not None else _told(data, embedding=embedding)
         provider = data.provider_name or _UNKNOWN
-        operation = semconv.EMBEDDINGS if embedding else data.operation_name or "chat"
         payer = accounts.Payer(
             instruments.model(provider),
             instruments.model(data.request_model or data.response_model or _UNKNOWN),
-            operation,
+            semconv.EMBEDDINGS if embedding else data.operation_name or "chat",
         )
-        cost, reason = self._price(provider, data, usage, reading, invocation.attributes)
+        tier = reading.tier or usages.tier_of(invocation.attributes.get(semconv.OPENAI_RESPONSE_SERVICE_TIER))
+        tariff = pricing.Tariff(self.book, provider, (data.response_model, data.request_model), tier)
+        attributes: dict[str, Any] = {}
+        self.settle(
+            *(call, attributes, instruments, payer, provider, tariff, reading, usage),
+            failed=error is not None,
+            aborted=_aborted(invocation, data, error, used=any(usage)),
+        )
+        if (cost := attributes.get(semconv.GEN_AI_USAGE_COST_AMOUNT)) is not None:
+            instruments.operation_cost.record(
+                cost, invocation._get_metric_attributes(), context=invocation._span_context
+            )
+        invocation.span.set_attributes(attributes)
+
+    def settle(  # noqa: PLR0917  (every call that ends: keywords cost)
+        self,
+        call: ModelCall,
+        attributes: dict[str, Any],
+        instruments: meters.Meters,
+        payer: accounts.Payer,
+        provider: str,
+        tariff: pricing.Tariff,
+        reading: usages.Reading,
+        usage: pricing.Usage,
+        *,
+        failed: bool,
+        aborted: bool,
+    ) -> None:
+        """Price a call that has ended; what is known of it goes to ``attributes`` and to its account."""
+        cost, reason = reading.cost, ""
         used = any(usage)
-        attributes: dict[str, Any] = {semconv.MODEL_ATTEMPTS: call.attempts, **call.evidence}
-        aborted = call.reached and _aborted(invocation, data, error, used=used)
-        unpriced = aborted or (cost is None and (used or error is None))
+        if cost is None and used:
+            cost, reason = tariff.quote(usage, reading.factor)
+            if reason == "unknown_model" and provider not in genai.KNOWN:
+                reason = "unknown_provider"
+        elif cost is None:
+            reason = "no_usage"
+        attributes[semconv.MODEL_ATTEMPTS] = call.attempts
+        attributes |= call.evidence
+        aborted = aborted and call.reached
+        unpriced = aborted or (cost is None and (used or not failed))
         if aborted:  # a cost is then that of the part whose usage was told
             reason = _ABORTED
         if cost is not None:
             attributes[semconv.GEN_AI_USAGE_COST_AMOUNT] = cost
             attributes[semconv.GEN_AI_USAGE_COST_CURRENCY] = "USD"
             attributes[semconv.GEN_AI_USAGE_COST_SOURCE] = "local" if reading.cost is None else "provider"
-            instruments.operation_cost.record(
-                cost, invocation._get_metric_attributes(), context=invocation._span_context
-            )
         if unpriced:
             self._tell(provider, payer.model, reason)
             instruments.unpriced.add(
@@ -204,45 +238,26 @@ class _Pricer:
                     "reason": reason,
                 },
             )
+        account = call.account
         for name, value in (
-            (semconv.TENANT, call.account.tenant),
-            (semconv.FEATURE, call.account.feature),
-            (semconv.SEGMENT, call.account.segment),
+            (semconv.TENANT, account.tenant),
+            (semconv.FEATURE, account.feature),
+            (semconv.SEGMENT, account.segment),
         ):
             if value is not None:
                 attributes[name] = value
-        invocation.span.set_attributes(attributes)
         if not call.reached:
             return  # nobody was asked
+        embedding = payer.operation == semconv.EMBEDDINGS
         if embedding:
-            call.account.embed(call.inputs)
-        call.account.model_call(
+            account.embed(call.inputs)
+        account.model_call(
             payer,
             embedding=embedding,
             tokens=(usage.input, usage.output, usage.cache_read),
             cost=cost,
             unpriced=unpriced,
         )
-
-    def _price(
-        self,
-        provider: str,
-        data: Any,
-        usage: pricing.Usage,
-        reading: usages.Reading,
-        attributes: Mapping[str, Any],
-    ) -> tuple[float | None, str]:
-        if reading.cost is not None:
-            return reading.cost, ""
-        if not any(usage):
-            return None, "no_usage"
-        tier = reading.tier or usages.tier_of(attributes.get(semconv.OPENAI_RESPONSE_SERVICE_TIER))
-        models = (data.response_model, data.request_model)
-        quote = self.book.quote(provider, models, usage, tier=tier, factor=reading.factor)
-        reason = quote.reason
-        if reason == "unknown_model" and provider not in genai.KNOWN:
-            reason = "unknown_provider"
-        return quote.cost, reason
 
     def _tell(self, provider: str, model: str, reason: str) -> None:
         """Say once per provider that nobody knows what it charges."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -143,6 +144,26 @@ class Rates:
             raise NoRate(name)
         return rate.at(size)
 
+    def cost(self, usage: Usage, factor: float = 1.0) -> float:
+        """USD for ``usage``: the total of its parts, without making them where it is text alone."""
+        if factor != 1 or usage[5:14] != _NO_EXTRAS:
+            return total(self.parts(usage), factor)
+        size = usage[0]
+        read = min(usage[2], size)
+        write = min(usage[3], size - read)
+        hour = min(usage[4], write)
+        rest = size - read - write
+        return sum(
+            [
+                quantity * self._rate(name, size)
+                for name, quantity in (
+                    *(("input", rest), ("cache_read", read)),
+                    *(("cache_write", write - hour), ("cache_write_1h", hour), ("output", usage[1])),
+                )
+                if quantity
+            ]
+        )
+
     def times(self, factor: float) -> Rates:
         """The same at a discount."""
         return Rates({name: rate.times(factor) for name, rate in self.rates.items()}, self.start)
@@ -179,6 +200,10 @@ class Model:
                 best = rates
         return best
 
+    def until(self, tier: str, when: float) -> float:
+        """How long what applies at Unix time ``when`` does."""
+        return min((rates.start for rates in self.prices.get(tier, ()) if rates.start > when), default=inf)
+
     def times(self, factor: float, source: str) -> Model:
         prices = {tier: tuple(rates.times(factor) for rates in dated) for tier, dated in self.prices.items()}
         return Model(self.id, self.matches, prices, source=f"{self.source}, {1 - factor:.4g} off by {source}")
@@ -202,6 +227,35 @@ class Quote(NamedTuple):
     rates: Rates | None = None
 
 
+class Tariff:
+    """One model as one provider serves it in one tier: looked up once, until a date changes its rates."""
+
+    __slots__ = ("_book", "_models", "_provider", "_rates", "_reason", "_tier", "_until")
+
+    def __init__(self, book: PriceBook, provider: str, models: Sequence[str | None], tier: str) -> None:
+        self._book, self._provider, self._models, self._tier = book, provider, models, tier
+        self._rates: Rates | None = None
+        self._reason = ""
+        self._until = -inf
+
+    def quote(self, usage: Usage, factor: float = 1.0) -> tuple[float | None, str]:
+        """The price of a call now, or ``None`` and why, as of :meth:`PriceBook.quote`."""
+        if (now := time.time()) >= self._until:
+            self._look_up(now)
+        if self._rates is None:
+            return None, self._reason
+        try:
+            return self._rates.cost(usage, factor), ""
+        except NoRate as missing:
+            return None, f"no_rate:{missing}"
+
+    def _look_up(self, now: float) -> None:
+        entry = self._book.first(self._provider, self._models)
+        self._rates = None if entry is None else entry.rates(self._tier, now)
+        self._until = inf if entry is None else entry.until(self._tier, now)
+        self._reason = "unknown_model" if entry is None else "unknown_tier" if self._rates is None else ""
+
+
 class PriceBook:
     """Prices of every known model; tables given first win."""
 
@@ -223,17 +277,20 @@ class PriceBook:
 
         Give the response's model first, then the request's: an alias may be all the table knows.
         """
-        for name in models:
-            if not name or (entry := self.find(provider, name)) is None:
-                continue
-            rates = entry.rates(tier, time.time() if when is None else when)
-            if rates is None:
-                return Quote(None, "unknown_tier", entry)
-            try:
-                return Quote(total(rates.parts(usage), factor), "", entry, rates)
-            except NoRate as missing:
-                return Quote(None, f"no_rate:{missing}", entry, rates)
-        return Quote(None, "unknown_model")
+        entry = self.first(provider, models)
+        if entry is None:
+            return Quote(None, "unknown_model")
+        rates = entry.rates(tier, time.time() if when is None else when)
+        if rates is None:
+            return Quote(None, "unknown_tier", entry)
+        try:
+            return Quote(total(rates.parts(usage), factor), "", entry, rates)
+        except NoRate as missing:
+            return Quote(None, f"no_rate:{missing}", entry, rates)
+
+    def first(self, provider: str, models: Sequence[str | None]) -> Model | None:
+        """The entry of the first of ``models`` that is known."""
+        return next((found for name in models if name and (found := self.find(provider, name))), None)
 
     def price(
         self, provider: str, models: Sequence[str | None], usage: Usage, when: float | None = None

@@ -189,9 +189,9 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "TAXIMETER_OFFICIAL",
         None,
         "list",
-        "Of asgi, database and http: where the official instrumentor does all the work itself, at two to "
-        "three times the cost. What only it can do (hooks, captured headers, comments in SQL) brings it back "
-        "too.",
+        "Of asgi, database, http and models: where the official instrumentor does all the work itself, at "
+        "two to three times the cost. What only it can do (hooks, captured headers, comments in SQL, streams "
+        "of models) brings it back too.",
     ),
     Setting(
         "TAXIMETER_SERIES_LIMIT",
