@@ -26,7 +26,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.util.http import detect_synthetic_user_agent, normalize_user_agent, sanitize_method
 
 from taximeter import account as accounts
-from taximeter import current, guard, meters, redact, semconv, settings
+from taximeter import current, guard, meters, noted, redact, semconv, settings
 from taximeter.exchange import EXCHANGE, App, Exchange, Message, Receive, Scope, Send
 
 _MAX_ROUTES: Final = 4096
@@ -311,14 +311,14 @@ def _fixed(method: str, scheme: str, version: str, server: tuple[str, int | None
 
 
 @lru_cache(maxsize=256)
-def _active(method: str, scheme: str) -> dict[str, Any]:
-    return {semconv.HTTP_REQUEST_METHOD: method, "url.scheme": scheme}
+def _active(method: str, scheme: str) -> noted.Labels:
+    return noted.Labels({semconv.HTTP_REQUEST_METHOD: method, "url.scheme": scheme})
 
 
 @lru_cache(maxsize=4096)
 def _outcome(
     request: tuple[str, str, str], route: str | None, status: int | None, error: str | None
-) -> dict[str, Any]:
+) -> noted.Labels:
     """The labels of the duration histogram."""
     method, scheme, version = request
     found: dict[str, Any] = {
@@ -332,7 +332,7 @@ def _outcome(
         found[semconv.HTTP_RESPONSE_STATUS_CODE] = status
     if error is not None:
         found[semconv.ERROR_TYPE] = error
-    return found
+    return noted.Labels(found)
 
 
 class _Headers(Getter[Scope]):

@@ -19,6 +19,9 @@ from opentelemetry.context import (
 from opentelemetry.instrumentation.utils import _SUPPRESS_INSTRUMENTATION_KEY_PLAIN
 from opentelemetry.trace.propagation import _SPAN_KEY
 
+#: Where a context keeps its span.
+SPAN_KEY: Final = _SPAN_KEY
+
 _variable: Any = getattr(contexts._RUNTIME_CONTEXT, "_current_context", None)
 
 #: The running context.
@@ -27,7 +30,7 @@ context: Final[Callable[[], Context]] = contexts.get_current if _variable is Non
 
 def span(within: Context | None = None) -> trace.Span:
     """The running span, or that of a context."""
-    found: Any = (context() if within is None else within).get(_SPAN_KEY)
+    found: Any = (context() if within is None else within).get(SPAN_KEY)
     return trace.INVALID_SPAN if found is None else found
 
 
@@ -46,4 +49,4 @@ def http_watched() -> bool:
 
 def of(one: trace.Span) -> Context:
     """A context of nothing but ``one``: for a measurement, whose exemplar leads there."""
-    return Context({_SPAN_KEY: one})
+    return Context({SPAN_KEY: one})

@@ -14,7 +14,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from time import time_ns
 from typing import Any, Final
 
 from opentelemetry import metrics as api
@@ -30,7 +29,7 @@ from opentelemetry.sdk.metrics.view import (
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from taximeter import bounds as upper_bounds
-from taximeter import retry, settings, tally
+from taximeter import guard, noted, retry, settings, tally
 
 #: The ASGI middleware remembers the last content-length it saw and records it for streamed responses
 #: too, which have none: no number is better than a wrong one.
@@ -91,6 +90,7 @@ class MeterProvider(sdk.MeterProvider):
     def renew(self) -> None:
         """Begin anew in a forked process, before its threads run: what the parent counted is the parent's."""
         self._tallies_lock = threading.Lock()
+        noted.renew()
         for known in self._tallies.values():
             for instrument in known.values():
                 instrument.reset()
@@ -98,26 +98,31 @@ class MeterProvider(sdk.MeterProvider):
     def _collector(self, number: int, collect: Callable[..., points.MetricsData | None]) -> Any:
         def both(reader: Any, timeout_millis: float = 10_000) -> points.MetricsData | None:
             data = collect(reader, timeout_millis=timeout_millis)
-            return self._with_tallies(data, number)
+            try:
+                return self._with_tallies(data, number)
+            except Exception as error:
+                guard.caught("metrics.collect", error)
+                return data
 
         return both
 
     def _with_tallies(self, data: points.MetricsData | None, reader: int) -> points.MetricsData | None:
-        now, final = time_ns(), retry.hurrying()
+        final = retry.hurrying()
         with self._tallies_lock:
             everything = [(scope, list(known.values())) for scope, known in self._tallies.items()]
         found: dict[InstrumentationScope, list[points.Metric]] = {}  # an encoder may keep one part a scope
         for resource in data.resource_metrics if data else ():
             for part in resource.scope_metrics:
                 found.setdefault(part.scope, []).extend(part.metrics)
-        for scope, instruments in everything:
-            collected = []
-            for one in instruments:
-                collected.append(one.collect(reader, now, final=final))
-                if one.large and not final:
-                    time.sleep(_PAUSE)  # an event loop waits for the interpreter
-            if kept := [metric for metric in collected if metric is not None]:
-                found.setdefault(scope, []).extend(kept)
+        with noted.booked(final=final) as now:
+            for scope, instruments in everything:
+                collected = []
+                for one in instruments:
+                    collected.append(one.collect(reader, now, final=final))
+                    if one.large and not final:
+                        time.sleep(_PAUSE)  # an event loop waits for the interpreter
+                if kept := [metric for metric in collected if metric is not None]:
+                    found.setdefault(scope, []).extend(kept)
         if not found:
             return data
         about = self._sdk_config.resource

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from taximeter import account as accounts
-from taximeter import guard, meters, semconv
+from taximeter import guard, meters, noted, semconv
 
 
 def install() -> None:
@@ -65,5 +65,5 @@ def _waited(pool: Any, seconds: float) -> None:
 
 
 @lru_cache(maxsize=256)
-def _label(name: str) -> dict[str, str]:
-    return {semconv.DB_CLIENT_CONNECTION_POOL_NAME: name}
+def _label(name: str) -> noted.Labels:
+    return noted.Labels({semconv.DB_CLIENT_CONNECTION_POOL_NAME: name})

@@ -14,7 +14,7 @@ from opentelemetry.sdk.metrics import Histogram
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
-from taximeter import bounds, guard, metering, metricexport, retry, semconv
+from taximeter import bounds, guard, metering, metricexport, noted, retry, semconv
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_it_begins_anew(reader: InMemoryMetricReader, provider: metering.MeterPr
     """As a forked child does, in which another thread may have held the locks."""
     histogram = provider.get_meter("t").create_histogram("h")
     histogram.record(1)
-    histogram._lock.acquire()  # type: ignore[attr-defined]
+    noted._lock.acquire()
     provider._tallies_lock.acquire()
     provider.renew()
     histogram.record(2)
