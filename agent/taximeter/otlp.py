@@ -31,7 +31,9 @@ _DOUBLE: Final = struct.Struct("<d").pack
 _FIXED32: Final = struct.Struct("<I").pack
 _LOCAL, _REMOTE = 0x100, 0x300  # SpanFlags: whether the parent is known to be remote, and is
 
-_pairs: dict[str, dict[str | int, bytes]] = {}  # by key and value: field 9 of a span, an attribute
+_pairs: dict[tuple[str, str | int], bytes] = {}  # by key and value: field 9 of a span, an attribute
+_values: dict[str, int] = {}  # how many of each key are kept
+_REPEATING: Final = frozenset({str, int})
 _keys: dict[str, bytes] = {}
 
 
@@ -91,24 +93,26 @@ def attributes(tag: bytes, given: Mapping[str, Any] | None) -> bytes:
 
 def span_attributes(given: Mapping[str, Any]) -> bytes:
     """The attributes of a span."""
-    parts = []
-    for key, value in given.items():
-        kind = type(value)
-        if kind is not str and kind is not int:  # a bool would pass for an integer
-            parts.append(field(b"\x4a", _pair(key, value)))
-            continue
-        values = _pairs.get(key)
-        if values is None:
-            values = {}
-            if len(_pairs) < _MAX_KEPT:
-                _pairs[key] = values
-        known = values.get(value)
-        if known is None:
-            known = field(b"\x4a", _pair(key, value))
-            if len(values) < _MAX_VALUES and (kind is int or len(value) <= _MAX_KEPT_TEXT):
-                values[value] = known
-        parts.append(known)
+    if not _REPEATING.issuperset(map(type, given.values())):
+        return b"".join([_attribute(key, value) for key, value in given.items()])
+    parts: list[Any] = list(map(_pairs.get, given.items()))
+    if None in parts:
+        for at, (item, known) in enumerate(zip(given.items(), parts, strict=True)):
+            if known is None:
+                parts[at] = _attribute(*item)
     return b"".join(parts)
+
+
+def _attribute(key: str, value: Any) -> bytes:
+    """One attribute of a span; it is kept if it may be the same again."""
+    known = field(b"\x4a", _pair(key, value))
+    kind = type(value)
+    if kind is int or (kind is str and len(value) <= _MAX_KEPT_TEXT):  # a bool would pass for an integer
+        values = _values.get(key, 0)
+        if values < _MAX_VALUES and (values or len(_values) < _MAX_KEPT):
+            _values[key] = values + 1
+            _pairs[key, value] = known
+    return known
 
 
 def plain(given: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -115,9 +115,12 @@ class Redactor:
         self._changed = frozenset(changed)
         self._peer = frozenset(_PEER) if "clients" in kept else frozenset()
         self._suspects: dict[str, bool] = {}  # names seen: whether there is a rule about them
+        self._clean: set[str] = set()  # those about which there is none
 
     def attributes(self, given: Mapping[str, Any], *, server: bool = False) -> Mapping[str, Any]:
         """``given`` without content: the same object where there is none."""
+        if self._clean.issuperset(given):
+            return given
         suspects = self._suspects
         found = None
         for key in given:
@@ -157,6 +160,8 @@ class Redactor:
         )
         if len(self._suspects) < _MAX_SUSPECTS:
             self._suspects[key] = suspect
+            if not suspect:
+                self._clean.add(key)
         return suspect
 
     def description(self, description: str | None, attributes: Mapping[str, Any]) -> str | None:

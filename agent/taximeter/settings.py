@@ -73,7 +73,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "Spans per request; 64 at most where it is not OTLP over HTTP: others encode a batch at once, "
         "and an event loop waits meanwhile.",
     ),
-    Setting("OTEL_BSP_SCHEDULE_DELAY", "500", "int", "Milliseconds between two exports of spans."),
+    Setting("OTEL_BSP_SCHEDULE_DELAY", "1000", "int", "Milliseconds between two exports of spans."),
     Setting(
         "OTEL_BSP_MAX_QUEUE_SIZE",
         "16384",
