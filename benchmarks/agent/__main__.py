@@ -1,7 +1,8 @@
 """``make bench-agent``: CPU added per request, p99, memory, bytes exported and start-up time.
 
-Every variant of the same service runs at once and waits; the load goes to one at a time, route by
-route and round by round, so that a noisy minute hits all of them. Needs Linux and the extra [demo].
+Every variant of the same service runs at once and waits; the load goes to one at a time, in turns of half a
+second, so that a noisy moment hits all of them. What a variant did in a whole round, exports in the
+background included, is divided by its requests. Needs Linux and the extra [demo].
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ ROUTES = {"json": 200.0, "query": 150.0, "model": 20.0}
 
 #: Seconds in which everything about a request has been exported; stock waits 5.
 _LINGER = 5.5
+#: Parts of a round in which a variant is asked.
+_TURNS = 6
 
 
 _HEAD = """# What watching a service costs
@@ -130,31 +133,21 @@ def measure(
         for name, route in itertools.product(names, ROUTES):  # warm up
             asyncio.run(load.run(ports[name], paths[route], ROUTES[route], 1.0))
         time.sleep(_LINGER)
-        marks = {name: (cpu_seconds(pids[name]), _count(sinks[name])) for name in names}
-        last: dict[str, tuple[str, int]] = {}
-
-        def settle(name: str) -> None:
-            """Charge the last load with all that happened since: exports come late."""
-            cpu, exported = cpu_seconds(pids[name]), _count(sinks[name])
-            if name in last:
-                route, requests = last[name]
-                readings[name].cpu[route].append((cpu - marks[name][0]) / requests * 1e6)
-                readings[name].exported[route].append((exported - marks[name][1]) / requests)
-            marks[name] = cpu, exported
-
+        read = {name: (cpu_seconds(pids[name]), _count(sinks[name])) for name in names}
         for number, (route, rate) in itertools.product(range(rounds), ROUTES.items()):
-            begun = time.monotonic()
-            for step in range(len(names)):
-                name = names[(number + step) % len(names)]
-                settle(name)
-                took = asyncio.run(load.run(ports[name], paths[route], rate, seconds))
+            sent = dict.fromkeys(names, 0)
+            for turn, step in itertools.product(range(_TURNS), range(len(names))):
+                name = names[(number + turn + step) % len(names)]
+                took = asyncio.run(load.run(ports[name], paths[route], rate, seconds / _TURNS))
                 readings[name].latencies[route] += took
-                last[name] = route, len(took)
-            time.sleep(max(0.0, begun + _LINGER + seconds - time.monotonic()))
+                sent[name] += len(took)
+            time.sleep(_LINGER)
+            for name in names:
+                before, read[name] = read[name], (cpu_seconds(pids[name]), _count(sinks[name]))
+                readings[name].cpu[route].append((read[name][0] - before[0]) / sent[name] * 1e6)
+                readings[name].exported[route].append((read[name][1] - before[1]) / sent[name])
             print(f"round {number + 1} of {rounds}: {route}", file=sys.stderr, flush=True)
-        time.sleep(_LINGER)
         for name in names:
-            settle(name)
             readings[name].memory = resident_mb(pids[name])
     return readings
 
