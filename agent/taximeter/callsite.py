@@ -1,9 +1,12 @@
 """Which line of the service's own code asked for a call: file, line and function.
 
 Walks the frames outward, past the standard library, installed packages and this one, and takes
-the first ones that are the service's. Whether a code object is the service's is remembered, and
-so is its text, so a call costs 1 to 2 us. Paths are given relative to the folder that imports
+the first ones that are the service's. Paths are given relative to the folder that imports
 start from: where a service is installed says nothing, and may name a person.
+
+Python makes an object of every frame that is looked at, some twenty a call, so what was found is
+remembered by its innermost line, with marks by which the same way there is known again: every frame up to
+the outermost line found; where fewer lines than asked for were found, the next few and the last one.
 
 Code that runs in a thread or greenlet of a library (SQLAlchemy's asyncio) has no such frame; then
 nothing is recorded.
@@ -19,9 +22,16 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Final, NamedTuple
 
+from taximeter import semconv
+
 MAX_FRAMES: Final = 60  # frames looked at
 MAX_BEYOND: Final = 20  # of them, beyond a line that was found: below a handler lies the whole server
+_NEAR: Final = 6  # of them, by which a way is known again
 _MAX_KNOWN: Final = 20_000
+
+
+#: How far out a frame lies, its code, and the instruction it is at where that matters. No code: no frame.
+Mark = tuple[int, CodeType | None, int | None]
 
 
 class Place(NamedTuple):
@@ -48,38 +58,88 @@ _INSTALLED: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{o
 # By identity: a code object's hash is worked out anew each time, over all its constants. What is
 # kept holds the object, so that its identity is not given to another.
 _known: dict[int, tuple[CodeType, str | None]] = {}  # -> its path as recorded, if the service's
-_places: dict[tuple[int, int], tuple[CodeType, Place]] = {}
+_sites: dict[tuple[int, int, int], list[tuple[tuple[Mark, ...], Site, CodeType]]] = {}  # by line and count
+_MAX_WAYS: Final = 16  # to one line, that are remembered
 
 
-def places(count: int) -> list[Place]:
-    """The innermost ``count`` lines of the service's code on the stack, innermost first."""
-    found: list[Place] = []
-    frame: FrameType | None = sys._getframe(1)
-    left = MAX_FRAMES
-    while frame is not None and left:
-        left -= 1
+class Site:
+    """Where a call was asked for; the same object each time."""
+
+    __slots__ = ("attributes", "places")
+
+    def __init__(self, places: tuple[Place, ...]) -> None:
+        self.places = places  # innermost first
+        self.attributes: dict[str, str | int] = {}  # what spans say of it; never changed
+        if places:
+            first, *callers = places
+            self.attributes[semconv.CODE_FILE_PATH] = first.path
+            self.attributes[semconv.CODE_LINE_NUMBER] = first.line
+            self.attributes[semconv.CODE_FUNCTION_NAME] = first.function
+            if callers:
+                self.attributes[semconv.CODE_CALLERS] = " < ".join(map(str, callers))
+
+
+NOWHERE: Final = Site(())
+
+
+def find(count: int, above: int = 1) -> Site:
+    """The innermost ``count`` lines of the service's code on the stack, from ``above`` frames up."""
+    at = above
+    frame: FrameType | None = sys._getframe(at)
+    while frame is not None and at - above < MAX_FRAMES:
         code = frame.f_code
         known = _known.get(id(code))
-        path = own(code) if known is None else known[1]
+        if (own(code) if known is None else known[1]) is None:
+            frame = frame.f_back
+            at += 1
+            continue
+        # By instruction: Python looks a line's number up by walking a table, which costs 1 us.
+        key = id(code), frame.f_lasti, count
+        ways = _sites.get(key)
+        if ways is None:
+            ways = []
+            if len(_sites) < _MAX_KNOWN:
+                _sites[key] = ways
+        for marks, found, _ in ways:
+            for distance, seen, instruction in marks:
+                try:
+                    other = sys._getframe(at + distance)
+                except ValueError:  # the stack has fewer
+                    if seen is None:
+                        continue
+                    break
+                if other.f_code is not seen or (instruction is not None and instruction != other.f_lasti):
+                    break
+            else:
+                return found
+        marks, found = _walk(frame, count, MAX_FRAMES - (at - above))
+        if len(ways) < _MAX_WAYS:
+            ways.append((marks, found, code))
+        return found
+    return NOWHERE
+
+
+def _walk(start: FrameType, count: int, left: int) -> tuple[tuple[Mark, ...], Site]:
+    """What is found from the service's innermost frame on, and the marks of the way."""
+    left = min(left, MAX_BEYOND + 1)
+    found: list[Place] = []
+    marks: list[Mark] = []
+    frame: FrameType | None = start
+    distance = outermost = 0
+    while frame is not None and distance < left and len(found) < count:
+        code = frame.f_code
+        path = own(code)
         if path is not None:
-            found.append(_place(frame, code, path))
-            if len(found) >= count:
-                break
-            left = min(left, MAX_BEYOND)
-        frame = frame.f_back
-    return found
-
-
-def _place(frame: FrameType, code: CodeType, path: str) -> Place:
-    # By instruction: Python looks a line's number up by walking a table, which costs 1 us.
-    key = (id(code), frame.f_lasti)
-    known = _places.get(key)
-    if known is not None:
-        return known[1]
-    place = Place(path, frame.f_lineno or 0, code.co_qualname)
-    if len(_places) < _MAX_KNOWN:
-        _places[key] = code, place
-    return place
+            found.append(Place(path, frame.f_lineno or 0, code.co_qualname))
+            outermost = distance
+        if distance:  # the first is known
+            marks.append((distance, code, None if path is None else frame.f_lasti))
+        frame, distance = frame.f_back, distance + 1
+    if len(found) < count:
+        del marks[outermost + _NEAR : -1]
+        if frame is None:
+            marks.append((distance, None, None))
+    return tuple(marks), Site(tuple(found))
 
 
 def own(code: CodeType) -> str | None:

@@ -1,7 +1,8 @@
 """Database calls: adds each statement sent by user code to the account, and names it on its span.
 
 The official psycopg instrumentor knows connections and cursors; its cursor tracer's work is done by
-:mod:`taximeter.dbcalls`, unless that lacks something. Either way it is extended to
+:mod:`taximeter.dbcalls` (on psycopg 3 from :mod:`taximeter.dbcursors`, without going through it),
+unless that lacks something. Either way it is extended to
 count (``execute`` and ``executemany`` are one call each; transaction control, the empty
 statement of a pool's check and psycopg's own type look-ups are none), to set
 ``db.query.summary``, ``db.operation.name`` and ``db.operation.batch.size``, and to take
@@ -24,7 +25,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from taximeter import account as accounts
-from taximeter import current, dbcalls, dbevidence, guard, semconv, sql
+from taximeter import current, dbcalls, dbcursors, dbevidence, guard, semconv, sql
 
 
 def install() -> None:
@@ -36,6 +37,7 @@ def install() -> None:
         _wrap_streaming(psycopg)
         _wrap_type_lookups(psycopg)
         dbevidence.number_transactions(psycopg)
+        dbcursors.install(instrumentor, psycopg)
 
 
 def meter(instrumentor: Any) -> bool:
@@ -54,26 +56,18 @@ def _metered(base: Any) -> Any:
 
     class MeteredCursorTracer(base):  # type: ignore[misc]  # the instrumentor is untyped
         _taximeter = True
-        _light: dbcalls.Calls | None = None
 
-        def __init__(self, integration: Any) -> None:
-            super().__init__(integration)
+        def _begin(self, cursor: Any, args: tuple[Any, ...]) -> dbcalls.Begun | None:
             try:
-                if dbcalls.suits(integration):
-                    self._light = dbcalls.Calls(integration)
-            except Exception as error:
-                guard.caught("database.install", error)
-
-        def _begin(
-            self, statement: sql.Statement | None, cursor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> dbcalls.Call | None:
-            if self._light is None or statement is None or not current.watched():
-                return None
-            try:
+                integration = self._db_api_integration
+                if not args or not dbcalls.suits(integration):
+                    return None
+                calls = integration.__dict__.get("_taximeter_calls")
+                if calls is None:  # by now the connection has been made, and is known
+                    calls = integration._taximeter_calls = dbcalls.of(integration)
                 parameters = args[1] if len(args) > 1 else None
-                batch = len(parameters) if type(parameters) is list and _is_batch(parameters) else None
-                text = args[0] if args and type(args[0]) is str else _text(cursor, args, kwargs)
-                return self._light.begin(statement, text, parameters, batch)
+                begun: dbcalls.Begun | None = calls.begin(cursor, args[0], parameters, many=True)
+                return begun
             except Exception as error:
                 guard.caught("database.begin", error)
                 return None
@@ -82,13 +76,13 @@ def _metered(base: Any) -> Any:
             statement = _describe(cursor, args, kwargs)
             if statement is not None and not statement.operation:
                 return method(*args, **kwargs)  # nothing is asked of the database
-            if (call := self._begin(statement, cursor, args, kwargs)) is not None:
+            if (begun := self._begin(cursor, args)) is not None:
                 try:
                     result = method(*args, **kwargs)
                 except BaseException as error:
-                    call.end(cursor, error)
+                    dbcalls.end(cursor, begun, error)
                     raise
-                call.end(cursor, None)
+                dbcalls.end(cursor, begun, None)
                 return result
             started = time.perf_counter()
             try:
@@ -102,13 +96,13 @@ def _metered(base: Any) -> Any:
             statement = _describe(cursor, args, kwargs)
             if statement is not None and not statement.operation:
                 return await method(*args, **kwargs)
-            if (call := self._begin(statement, cursor, args, kwargs)) is not None:
+            if (begun := self._begin(cursor, args)) is not None:
                 try:
                     result = await method(*args, **kwargs)
                 except BaseException as error:
-                    call.end(cursor, error)
+                    dbcalls.end(cursor, begun, error)
                     raise
-                call.end(cursor, None)
+                dbcalls.end(cursor, begun, None)
                 return result
             started = time.perf_counter()
             try:
@@ -121,8 +115,8 @@ def _metered(base: Any) -> Any:
             try:
                 if span.is_recording() and (statement := _describe(cursor, args, {})) is not None:
                     _name(span, statement, _text(cursor, args, {}), args[1] if len(args) > 1 else None)
-                    if len(args) > 1 and _is_batch(args[1]):
-                        span.set_attribute(semconv.DB_OPERATION_BATCH_SIZE, len(args[1]))
+                    if len(args) > 1 and (size := dbcalls.batch(args[1])) is not None:
+                        span.set_attribute(semconv.DB_OPERATION_BATCH_SIZE, size)
             except Exception as failure:
                 guard.caught("database.name", failure)
 
@@ -130,7 +124,7 @@ def _metered(base: Any) -> Any:
             super()._record_metrics(cursor, operation_name, start_time, error)
             try:
                 if error is None:
-                    dbevidence.end("", cursor)  # the text is not handed on: no walks
+                    dbevidence.end(cursor)  # the text is not handed on: no walks
             except Exception as failure:
                 guard.caught("database.rows", failure)
 
@@ -138,13 +132,7 @@ def _metered(base: Any) -> Any:
 
 
 def _text(cursor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    query = args[0] if args else kwargs.get("query", "")
-    if isinstance(query, str):
-        return query
-    if isinstance(query, bytes):
-        return query.decode("utf-8", "replace")
-    render = getattr(query, "as_string", None)
-    return str(render(cursor)) if render is not None else str(query)
+    return dbcalls.text_of(args[0] if args else kwargs.get("query", ""), cursor)
 
 
 def _describe(cursor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> sql.Statement | None:
@@ -173,15 +161,6 @@ def _count(
 def _name(span: Any, statement: sql.Statement, text: str, parameters: Any) -> None:
     span.update_name(statement.summary)
     span.set_attributes(dbcalls.names(statement) | dbevidence.begin(text, parameters))
-
-
-def _is_batch(parameters: Any) -> bool:
-    """``executemany`` takes a sequence of parameter sets, ``execute`` one set."""
-    return (
-        isinstance(parameters, list)
-        and bool(parameters)
-        and all(isinstance(row, tuple | list | dict) for row in parameters[:2])
-    )
 
 
 class _Sent:

@@ -17,26 +17,26 @@ from taximeter import evidence, guard, semconv, walks
 
 _MAX_ROWS = 100
 _IN_TRANSACTION = 2  # libpq's status
+_ROWS = (2, 9, 12)  # of an answer: rows, one of them, some of them; it may have no column
 _numbers = itertools.count(1)
 
 
 def number_transactions(psycopg: Any) -> None:
     """Give each transaction a number, so that what two statements of one enclose is known.
 
-    psycopg sends BEGIN by itself and no span tells of it; every way to it goes through one method.
+    psycopg sends BEGIN by itself and no span tells of it; every way to it asks one method how.
     """
     base = getattr(getattr(psycopg, "_connection_base", None), "BaseConnection", None)
-    if base is None or not hasattr(base, "_exec_command") or hasattr(base, "_taximeter_transaction"):
+    if base is None or not hasattr(base, "_get_tx_start_command") or hasattr(base, "_taximeter_transaction"):
         return
-    original: Callable[..., Any] = base._exec_command
+    original: Callable[..., Any] = base._get_tx_start_command
 
-    def numbered(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(command, bytes) and command.startswith(b"BEGIN"):
-            self._taximeter_transaction = next(_numbers)
-        return original(self, command, *args, **kwargs)
+    def numbered(self: Any) -> Any:
+        self._taximeter_transaction = next(_numbers)
+        return original(self)
 
     base._taximeter_transaction = 0
-    base._exec_command = numbered
+    base._get_tx_start_command = numbered
 
 
 def begin(statement: str, parameters: Any) -> evidence.Attributes:
@@ -52,41 +52,63 @@ def begin(statement: str, parameters: Any) -> evidence.Attributes:
         return {}
 
 
-def end(statement: str, cursor: Any) -> None:
+def end(cursor: Any) -> None:
     """When it has been executed and its span is current: say of the answer what there is to say."""
     span = trace.get_current_span()
     if span.is_recording():
-        span.set_attributes(answered(statement, cursor))
+        found: evidence.Attributes = {}
+        answered(found, cursor, None)
+        span.set_attributes(found)
 
 
-def answered(statement: str, cursor: Any) -> evidence.Attributes:
-    """Of a statement that was executed: its transaction, the rows returned, and their values if asked for."""
-    found: evidence.Attributes = {}
+def answered(found: evidence.Attributes, cursor: Any, walking: Callable[[list[str]], None] | None) -> None:
+    """Of a statement that was executed: its transaction, the rows returned, and their values if asked for.
+
+    ``walking`` is told the keys of the first row and the last.
+    """
     try:
         connection = cursor.connection
         number = getattr(connection, "_taximeter_transaction", 0)
         if number and connection.pgconn.transaction_status == _IN_TRANSACTION:
             found[semconv.DB_TRANSACTION] = number
-        if cursor.description is None:
-            return found
-        found[semconv.DB_RESPONSE_RETURNED_ROWS] = cursor.rowcount
         result = getattr(cursor, "pgresult", None)  # psycopg 3 alone has it
-        if result is not None and result.ntuples:
-            account = accounts.running()
-            if account.asked_before(statement):
-                ends = sorted({0, result.ntuples - 1})
-                account.walks.answer(hash(statement), (list(_texts(result, row)) for row in ends))
-            if evidence.limits().values:
-                found |= evidence.of_rows(list(_texts(result)))
+        if result is None:
+            if cursor.description is not None:
+                found[semconv.DB_RESPONSE_RETURNED_ROWS] = cursor.rowcount
+        elif result.nfields or result.status in _ROWS:  # psycopg describes each column anew when asked
+            found[semconv.DB_RESPONSE_RETURNED_ROWS] = cursor.rowcount
+            if result.ntuples:
+                if walking is not None:
+                    walking(_ends(result))
+                if evidence.limits().values:
+                    found.update(evidence.of_rows(list(_texts(result))))
     except Exception as error:
         guard.caught("dbevidence.end", error)
+
+
+def _ends(result: Any) -> list[str]:
+    """The keys of the first row and the last."""
+    found: list[str] = []
+    last = result.ntuples - 1
+    for row in (0, last) if last else (0,):
+        left = walks.MAX_VALUES
+        for column in range(result.nfields):
+            if result.fformat(column) == 0:  # text, not binary
+                value = result.get_value(row, column)
+                if value and value not in (b"t", b"f") and len(value) <= evidence.MAX_KEY:
+                    text = value.decode("utf-8", "replace")
+                    if len(text) <= walks.MAX_KEY:
+                        found.append(text)
+                    left -= 1
+                    if not left:
+                        break
     return found
 
 
-def _texts(result: Any, only: int | None = None) -> Iterator[str]:
-    columns = [each for each in range(result.nfields) if result.fformat(each) == 0]  # text, not binary
-    left = walks.MAX_VALUES if only is not None else evidence.limits().values * 2  # distinct ones are wanted
-    for row in range(min(result.ntuples, _MAX_ROWS)) if only is None else (only,):
+def _texts(result: Any) -> Iterator[str]:
+    columns = [each for each in range(result.nfields) if result.fformat(each) == 0]
+    left = evidence.limits().values * 2  # distinct ones are wanted
+    for row in range(min(result.ntuples, _MAX_ROWS)):
         for column in columns:
             value = result.get_value(row, column)
             if value is not None and value not in (b"t", b"f") and len(value) <= evidence.MAX_KEY:

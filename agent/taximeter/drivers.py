@@ -23,7 +23,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled, supp
 from opentelemetry.metrics import Histogram
 
 from taximeter import account as accounts
-from taximeter import coverage, database, dbevidence, evidence, guard, meters, semconv, sql
+from taximeter import coverage, database, dbevidence, evidence, guard, meters, semconv, sql, walks
 
 #: Drivers whose instrumentor has been loaded.
 _metered_drivers: set[str] = set()
@@ -123,7 +123,7 @@ def _observed(func: Callable[..., Awaitable[Any]], query: str) -> Callable[..., 
             if not span.is_recording():
                 return result
             if result is not None and (account := accounts.running()).asked_before(query):
-                account.walks.answer(hash(query), _ends(result))
+                account.walks.answer(hash(query), walks.of_rows(_ends(result)))
             if isinstance(result, list):
                 found: evidence.Attributes = {semconv.DB_RESPONSE_RETURNED_ROWS: len(result)}
                 if evidence.limits().values:

@@ -103,7 +103,9 @@ async def statements() -> int:
         rows = await (await connection.execute("SELECT id, name FROM guests ORDER BY id")).fetchall()
         for number, _ in rows[:2]:
             await connection.execute("SELECT name FROM guests WHERE id = %s AND name <> %s", (number, SECRET))
-        await connection.execute("SELECT name FROM guests WHERE id = %s AND name <> %s", (rows[0][0], SECRET))
+        await connection.execute(
+            "SELECT name FROM guests WHERE id = %s AND name <> %s", params=(rows[0][0], SECRET)
+        )
     return len(rows)
 
 

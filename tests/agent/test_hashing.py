@@ -188,3 +188,18 @@ def test_real_vectors_are_near_by_their_signatures(monkeypatch: pytest.MonkeyPat
     rmse = float(numpy.sqrt(numpy.mean(numpy.square(errors))))
     print(f"cosine at 0.95 by 256 bits: RMSE {rmse:.4f} over {len(pairs)} pairs and 8 keys")
     assert rmse <= 0.02
+
+
+def test_a_plain_set_is_hashed_as_any_other() -> None:
+    texts = ["", "a", "l1:", "x" * 255, "x" * 256, "é", "\ud800"]
+    numbers = [0, -1, 10**18, -(2**63), 2**63, 2**64, 10**40, True, None, 1.5]
+    sets = [(value,) for value in (*texts, *numbers)] + [(1, "a", 2), (), tuple(range(16)), tuple(range(17))]
+    for given in sets:
+        whole = HASHER.digest(b"taximeter.v1.value\0" + hashing.encode(given))[:8].hex()
+        assert HASHER.value(given) == HASHER.value(list(given)) == whole
+    assert HASHER.value((1, 2, 3), limit=3) == HASHER.value((1, 2, 4), limit=3)
+
+
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 5_000])
+def test_short_and_long_messages_are_hashed_alike(size: int) -> None:
+    assert HASHER.digest(b"x" * size) == hmac.new(KEY, b"x" * size, hashlib.sha256).digest()

@@ -19,7 +19,7 @@ BIN = Path(sys.executable).parent
 UNUSED = {
     f"taximeter.{name}"
     for name in (
-        *("caches", "database", "dbcalls", "dbevidence", "djangoasgi", "drivers", "httpcalls"),
+        *("caches", "database", "dbcalls", "dbcursors", "dbevidence", "djangoasgi", "drivers", "httpcalls"),
         *("modelevidence", "pool", "wsgi"),
     )
 }
