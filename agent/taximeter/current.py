@@ -34,6 +34,12 @@ def span(within: Context | None = None) -> trace.Span:
     return trace.INVALID_SPAN if found is None else found
 
 
+#: Keys of a context by which somebody may ask for quiet.
+QUIET: Final = frozenset(
+    (_SUPPRESS_INSTRUMENTATION_KEY, _SUPPRESS_INSTRUMENTATION_KEY_PLAIN, _SUPPRESS_HTTP_INSTRUMENTATION_KEY)
+)
+
+
 def watched() -> bool:
     """Whether nobody has asked for quiet (``suppress_instrumentation``)."""
     running = context()

@@ -4,7 +4,7 @@ Model SDKs talk through httpx, so each model call pays for this too. It runs ins
 instrumentor, under the same names: which attributes an address and an answer have is asked of the
 official functions once and remembered. What it leaves out: headers listed one by one when none is
 captured, every address parsed four times, and a context switch for a span that nothing is parented
-under.
+under. A try of a model call is counted in the same step (see :mod:`taximeter.tries`).
 
 ``TAXIMETER_OFFICIAL=http`` brings the official one back, and so does what only it can do: captured
 headers, hooks of others, the old conventions.
@@ -14,23 +14,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry import propagate, trace
+from opentelemetry.baggage import _BAGGAGE_KEY
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.instrumentation._semconv import _StabilityMode
+from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from taximeter import current, guard, semconv, settings
+from taximeter import current, guard, semconv, settings, tries
+from taximeter.spanattributes import Fixed
 
 _MAX_KEPT: Final = 1024
+_MAX_FIXED: Final = 64  # addresses whose attributes spans share: those of an API are few
 _now = time.perf_counter
 
 Attributes = dict[str, Any]
 
 
-def install() -> None:
-    """Extend the official httpx instrumentors; call before they instrument."""
+def install(library: str = "") -> None:
+    """Extend the official httpx instrumentors; call before that of ``library`` instruments."""
+    if library:
+        tries.install_httpx(library)  # before the instrumentor, so that both are done in one step
     from opentelemetry.instrumentation import httpx as official  # noqa: PLC0415  (where httpx is used)
 
     cls: Any = official._BaseHTTPXClientInstrumentor
@@ -44,11 +52,11 @@ def install() -> None:
 
 def _sync(official: Callable[..., Any], known: _Known) -> Callable[..., Any]:
     def handled(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any, **given: Any) -> Any:
-        call = _begin(known, args, given, given.get("request_hook"), given.get("response_hook"))
+        call = _begin(known, wrapped, args, given, given.get("request_hook"), given.get("response_hook"))
         if call is None:
             return official(wrapped, instance, args, kwargs, **given)
         try:
-            response = wrapped(*args, **kwargs)
+            response = call.send(*args, **kwargs)
         except BaseException as error:
             call.failed(error)
             raise
@@ -63,11 +71,11 @@ def _async(official: Callable[..., Awaitable[Any]], known: _Known) -> Callable[.
         wrapped: Callable[..., Awaitable[Any]], instance: Any, args: Any, kwargs: Any, **given: Any
     ) -> Any:
         hooks = given.get("async_request_hook"), given.get("async_response_hook")
-        call = _begin(known, args, given, *hooks)
+        call = _begin(known, wrapped, args, given, *hooks)
         if call is None:
             return await official(wrapped, instance, args, kwargs, **given)
         try:
-            response = await wrapped(*args, **kwargs)
+            response = await call.send(*args, **kwargs)
         except BaseException as error:
             call.failed(error)
             raise
@@ -77,32 +85,74 @@ def _async(official: Callable[..., Awaitable[Any]], known: _Known) -> Callable[.
     return handled
 
 
-def _begin(known: _Known, args: Any, given: Attributes, request_hook: Any, response_hook: Any) -> Call | None:
+def _begin(  # noqa: PLR0917  (each request: keywords cost)
+    known: _Known,
+    wrapped: Callable[..., Any],
+    args: Any,
+    given: Attributes,
+    request_hook: Any,
+    response_hook: Any,
+) -> Call | None:
     """A request is about to leave; ``None`` where the official instrumentor is to see to it."""
     try:
+        request, running = args[0], current.context()
         if (
             request_hook is not None
             or response_hook is not None
             or given["sem_conv_opt_in_mode"] is not _StabilityMode.HTTP
             or given["captured_request_headers"]
             or given["captured_response_headers"]
-            or not isinstance(args[0], given["module"].Request)
-            or not current.http_watched()
+            or not isinstance(request, given["module"].Request)
+            or not (current.QUIET.isdisjoint(running) or current.http_watched())
         ):
             return None
-        request = args[0]
-        address = str(request.url)
-        if (excluded := given["excluded_urls"]) and excluded.url_disabled(address):
+        if (excluded := given["excluded_urls"]) and excluded.url_disabled(str(request.url)):
             return None
-        target = known.target(request, given["module"])
-        attributes = {**target.attributes, "url.full": known.shown(address)}
-        span = given["tracer"].start_span(target.name, None, SpanKind.CLIENT, attributes)
-        context = trace.set_span_in_context(span)
-        propagate.inject(request.headers, context)
-        return Call(target, span, context, given["duration_histogram_new"])
+        address = known.address(request, given["module"])
+        target = address.target
+        span = given["tracer"].start_span(target.name, running, SpanKind.CLIENT, address.attributes)
+        _inject(request.headers, span, running)
+        call = Call(target, span, current.of(span), given["duration_histogram_new"])
+        call.send = wrapped
+        failed = getattr(getattr(wrapped, "_self_wrapper", None), "failed", None)
+        if failed is not None:  # it would count a try, which is done here
+            call.send, call.unconnected = wrapped.__wrapped__, failed  # type: ignore[attr-defined]
+            call.tried = tries.running(running, address.host)
+        return call
     except Exception as error:
         guard.caught("httpcalls.begin", error)
         return None
+
+
+def _inject(headers: Any, span: trace.Span, running: Context) -> None:
+    """Tell the server whose span this is, in one step where the usual propagators say no more than that."""
+    own = span.get_span_context()
+    if own[4] or _BAGGAGE_KEY in running or not own[5] or not _usual(propagate.get_global_textmap()):
+        propagate.inject(headers, trace.set_span_in_context(span, running))
+    else:
+        headers["traceparent"] = f"00-{own[0]:032x}-{own[1]:016x}-{own[3]:02x}"
+
+
+def _usual(propagator: Any) -> bool:
+    found = _propagators.get(id(propagator))
+    if found is None or found[0] is not propagator:
+        parts = getattr(propagator, "_propagators", ()) if type(propagator) is CompositePropagator else ()
+        usual = [*map(type, parts)] == [TraceContextTextMapPropagator, W3CBaggagePropagator]
+        _propagators.clear()
+        found = _propagators[id(propagator)] = propagator, usual
+    return found[1]
+
+
+#: The propagator in force, and whether it is the usual one.
+_propagators: dict[int, tuple[Any, bool]] = {}
+
+
+class _Address(NamedTuple):
+    """One method at one address."""
+
+    target: _Target
+    attributes: Attributes
+    host: str | None
 
 
 class _Known:
@@ -111,6 +161,28 @@ class _Known:
     def __init__(self, official: Any) -> None:
         self._official = official
         self._targets: dict[tuple[Any, ...], _Target] = {}
+        self._addresses: dict[tuple[str, Any], _Address] = {}
+        self._fixed = 0
+
+    def address(self, request: Any, module: Any) -> _Address:
+        """What is the same for every request to one address, save those with a query or a user."""
+        # As httpx keeps it, parsed: its text and its parts take a dozen calls.
+        key = request.method, getattr(request.url, "_uri_reference", None)
+        found = self._addresses.get(key)
+        if found is None:
+            text = str(request.url)
+            target = self.target(request, module)
+            attributes: Attributes = {**target.attributes, "url.full": self.shown(text)}
+            kept = key[1] is not None and "?" not in text and "@" not in text
+            if kept and self._fixed < _MAX_FIXED:
+                self._fixed += 1
+                attributes = Fixed(attributes)
+            found = _Address(target, attributes, tries.host(request))
+            if kept:
+                if len(self._addresses) >= _MAX_KEPT:
+                    self._addresses.clear()
+                self._addresses[key] = found
+        return found
 
     def target(self, request: Any, module: Any) -> _Target:
         """What is the same for every request to one server."""
@@ -146,13 +218,16 @@ class _Target:
     def __init__(self, official: Any, name: str, attributes: Attributes, labels: Attributes) -> None:
         self._official = official
         self.name, self.attributes, self._labels = name, attributes, labels
-        self._answers: dict[tuple[int, str], tuple[Attributes, Attributes]] = {}
+        self._answers: dict[tuple[int, Any], tuple[Attributes, Attributes]] = {}
 
-    def answer(self, status: int, version: str) -> tuple[Attributes, Attributes]:
+    def answer(self, response: Any) -> tuple[Attributes, Attributes]:
         """The attributes and the labels that an answer adds."""
-        found = self._answers.get((status, version))
+        status = response.status_code
+        key = status, response.extensions.get("http_version")
+        found = self._answers.get(key)
         if found is None:
             official, told = self._official, dict(self._labels)
+            version = response.http_version.replace("HTTP/", "")
             official._apply_response_client_attributes_to_metrics(
                 trace.INVALID_SPAN, told, status, version, _StabilityMode.HTTP
             )
@@ -166,25 +241,30 @@ class _Target:
             attributes = {name: told[name] for name in names if name in told}
             if len(self._answers) >= _MAX_KEPT:
                 self._answers.clear()
-            found = self._answers[status, version] = attributes, labels
+            found = self._answers[key] = attributes, labels
         return found
 
 
 class Call:
     """One request that is on its way."""
 
-    __slots__ = ("_context", "_duration", "_span", "_started", "_target")
+    __slots__ = ("_context", "_duration", "_span", "_started", "_target", "send", "tried", "unconnected")
+    send: Callable[..., Any]
+    unconnected: Callable[[BaseException], bool] | None
 
     def __init__(self, target: _Target, span: trace.Span, context: Context, duration: Any) -> None:
         self._target, self._span, self._context, self._duration = target, span, context, duration
+        self.tried: tries.Tried | None = None
+        self.unconnected = None
         self._started = _now()
 
     def end(self, response: Any) -> None:
         """It was answered: the headers are here."""
         try:
             seconds, span = _now() - self._started, self._span
-            version = response.http_version.replace("HTTP/", "")
-            attributes, labels = self._target.answer(response.status_code, version)
+            if self.tried is not None:
+                tries.ended(self.tried)
+            attributes, labels = self._target.answer(response)
             span.set_attributes(attributes)
             if semconv.ERROR_TYPE in attributes:
                 span.set_status(Status(StatusCode.ERROR))
@@ -197,6 +277,8 @@ class Call:
         """There is no answer."""
         try:
             span = self._span
+            if self.tried is not None:
+                tries.ended(self.tried, self.unconnected, error)
             if isinstance(error, Exception) and span.is_recording():
                 span.set_attribute(semconv.ERROR_TYPE, type(error).__qualname__)
                 span.record_exception(error)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from taximeter import account as accounts
 from taximeter import genai, meters, modelcalls, pricing, semconv
 from taximeter import usage as usages
+from taximeter.spanattributes import Fixed
 
 MAX_KEPT: Final = 1024
 _SYSTEM: Final = "openai.response.system_fingerprint"
@@ -34,6 +35,7 @@ class Place:
         }
         if (port := address.port) and port != 443:
             self.labels["server.port"] = port
+        self.attributes = Fixed(self.labels)
         self.tariff = pricing.Tariff(pricer.book, self.provider, (model,), "")
         self._book, self._model, self._operation = pricer.book, model, operation
         self._payer: tuple[meters.Meters, accounts.Payer] | None = None

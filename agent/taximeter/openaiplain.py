@@ -100,7 +100,7 @@ class Calls:
                 place = self._know(address, model)
             call = Call(self, place, accounts.current.get() or accounts.OUTSIDE, attributes)
             modelcalls.around(running)
-            call.span = span = self._tracer.start_span(place.name, running, SpanKind.CLIENT, place.labels)
+            call.span = span = self._tracer.start_span(place.name, running, SpanKind.CLIENT, place.attributes)
             self.take(call, kwargs, span.is_recording())
             call.context = context = Context(
                 {**running, tries.CALL: call, _SPAN_KEY: span, self.nested: self._inside}

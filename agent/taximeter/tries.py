@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import wrapt
-from opentelemetry.context import create_key
+from opentelemetry.context import Context, create_key
 
 from taximeter import account as accounts
 from taximeter import current, guard
@@ -52,6 +52,9 @@ class Tried:
 def install_httpx(module: str) -> None:
     """Count the tries that go through ``httpx`` or ``httpx2``."""
     library = sys.modules[module]
+    if getattr(library, "_taximeter_tries", False):
+        return
+    library._taximeter_tries = True  # type: ignore[attr-defined]
     unconnected = tuple(getattr(library, name) for name in _NO_CONNECTION)
 
     def failed(error: BaseException) -> bool:
@@ -113,11 +116,12 @@ def _counting(failed: _Failed) -> Callable[..., Any]:
         try:
             response = wrapped(*args, **kwargs)
         except BaseException as error:
-            _ended(call, failed, error)
+            ended(call, failed, error)
             raise
-        _ended(call)
+        ended(call)
         return response
 
+    send.failed = failed  # type: ignore[attr-defined]  # by which httpcalls knows it
     return send
 
 
@@ -133,26 +137,34 @@ def _counting_async(request: _Find, failed: _Failed) -> Callable[..., Any]:
         try:
             response = await wrapped(*args, **kwargs)
         except BaseException as error:
-            _ended(call, failed, error)
+            ended(call, failed, error)
             raise
-        _ended(call)
+        ended(call)
         return response
 
+    send.failed = failed  # type: ignore[attr-defined]  # by which httpcalls knows it
     return send
 
 
 def _of(request: _Find, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tried | None:
     """The call that is tried here, if any."""
     try:
-        call = current.context().get(CALL)
-        if isinstance(call, Tried) and (call.host is None or _host(request(args, kwargs)) == call.host):
-            return call
+        context = current.context()
+        if CALL in context:
+            return running(context, host(request(args, kwargs)))
     except Exception as error:
         guard.caught("tries.find", error)
     return None
 
 
-def _ended(call: Tried, failed: _Failed | None = None, error: BaseException | None = None) -> None:
+def running(context: Context, address: str | None) -> Tried | None:
+    """The call of ``context``, if a request to the host ``address`` is a try of it."""
+    call = context.get(CALL)
+    return call if isinstance(call, Tried) and (call.host is None or call.host == address) else None
+
+
+def ended(call: Tried, failed: _Failed | None = None, error: BaseException | None = None) -> None:
+    """A try has ended: it got through, or there was no connection."""
     try:
         if failed is not None and error is not None and failed(error):
             call.unconnected += 1
@@ -163,7 +175,8 @@ def _ended(call: Tried, failed: _Failed | None = None, error: BaseException | No
         guard.caught("tries.count", wrong)
 
 
-def _host(request: Any) -> str | None:
+def host(request: Any) -> str | None:
+    """Where a request goes."""
     if isinstance(request.url, str):  # requests, aiohttp
         return urlsplit(request.url).hostname
     host = getattr(request.url, "host", None)  # httpx

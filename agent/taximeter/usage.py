@@ -121,7 +121,7 @@ def plain_embedding(response: Any) -> Usage | None:
     return Usage(count) if type(count) is int and 0 <= count <= _MAX else None
 
 
-_PLAIN_EMBEDDING: Final = frozenset({"data", "model", "object", "usage"})
+_PLAIN_EMBEDDING: Final = frozenset({"data", "model", "object", "usage", "_request_id"})
 
 
 def _own(value: Any, known: frozenset[str]) -> dict[str, Any] | None:
