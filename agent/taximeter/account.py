@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -72,48 +73,38 @@ class Totals:
 class Account:
     """What one request causes; see the module for its life. Safe to use from several threads."""
 
-    __slots__ = (
-        "_inputs",
-        "_lock",
-        "_pending",
-        "_route",
-        "_started",
-        "_statements",
-        "closed",
-        "ended",
-        "feature",
-        "first_byte",
-        "flags",
-        "late",
-        "locate",
-        "lookups",
-        "segment",
-        "streamed",
-        "tenant",
-        "total",
-        "walks",
-    )
+    # What most requests never set is read from here.
+    _route: str | None = None
+    locate: Callable[[], str | None] | None = None  # asked for the route until it is known
+    tenant: str | None = None
+    feature: str | None = None
+    segment: str | None = None
+    flags: str | None = None
+    remember: Callable[[], Lookups] | None = None  # set where the request's span is recorded
+    lookups: Lookups | None = None
+    first_byte: float | None = None  # seconds from the start
+    ended: float | None = None  # seconds from the start to the last body byte
+    streamed = False
+    closed = False
+    late: Callable[[Account], None] | None = None  # set when settled
+    _statements: set[int] | None = None
+    _inputs: set[int] | None = None
+    _walks: Walks | None = None
 
     def __init__(self) -> None:
         self.total = Totals()
-        self._route: str | None = None
-        self.locate: Callable[[], str | None] | None = None  # asked for the route until it is known
-        self.tenant: str | None = None
-        self.feature: str | None = None
-        self.segment: str | None = None
-        self.flags: str | None = None
-        self.lookups: Lookups | None = None  # set where the request's span is recorded
-        self.first_byte: float | None = None  # seconds from the start
-        self.ended: float | None = None  # seconds from the start to the last body byte
-        self.streamed = False
-        self.closed = False
-        self.late: Callable[[Account], None] | None = None  # set when settled
-        self._pending = Totals()  # what metrics have not seen yet
-        self._statements: set[int] = set()
-        self.walks = Walks()
-        self._inputs: set[int] = set()
+        #: What is added to: the total alone until it is taken, then that and what was not taken yet.
+        self._sums: tuple[Totals, ...] = (self.total,)
         self._lock = threading.Lock()
         self._started = time.perf_counter()
+
+    @property
+    def walks(self) -> Walks:
+        """What its repeated statements ask and are answered."""
+        if self._walks is None:
+            with self._lock:
+                self._walks = self._walks or Walks()
+        return self._walks
 
     @property
     def route(self) -> str | None:
@@ -134,47 +125,56 @@ class Account:
         """Add one statement sent to a database, by its text and how long it took."""
         key = hash(statement)
         with self._lock:
-            repeated = key in self._statements
-            if not repeated and len(self._statements) < MAX_STATEMENTS and self is not OUTSIDE:
-                self._statements.add(key)
-            for totals in (self.total, self._pending):
+            if (before := self._statements) is None:
+                before = self._statements = set()
+            repeated = key in before
+            if not repeated and len(before) < MAX_STATEMENTS and self is not OUTSIDE:
+                before.add(key)
+            for totals in self._sums or self._again():
                 totals.db_calls += 1
                 totals.db_duration += seconds
-                totals.db_repeated += repeated
-        self._after()
+                if repeated:
+                    totals.db_repeated += 1
+        if self.late is not None:
+            self.late(self)
 
     def asked_before(self, statement: str) -> bool:
         """Whether a statement of this text has been answered in this request."""
-        return hash(statement) in self._statements
+        return self._statements is not None and hash(statement) in self._statements
 
     def pool_wait(self, seconds: float) -> None:
         """Add time in which a call waited for a free connection."""
         with self._lock:
-            self.total.pool_wait += seconds
-            self._pending.pool_wait += seconds
-        self._after()
+            for totals in self._sums or self._again():
+                totals.pool_wait += seconds
+        if self.late is not None:
+            self.late(self)
 
     def embed(self, inputs: Sequence[object]) -> None:
         """Add the inputs of one embedding call; an input this request has embedded before is a duplicate."""
         with self._lock:
             duplicates = 0
+            if (before := self._inputs) is None:
+                before = self._inputs = set()
             for each in inputs:
                 key = hash(each if isinstance(each, str) else repr(each))
-                if key in self._inputs:
+                if key in before:
                     duplicates += 1
-                elif len(self._inputs) < MAX_STATEMENTS and self is not OUTSIDE:
-                    self._inputs.add(key)
-            for totals in (self.total, self._pending):
+                elif len(before) < MAX_STATEMENTS and self is not OUTSIDE:
+                    before.add(key)
+            for totals in self._sums or self._again():
                 totals.embedding_inputs += len(inputs)
                 totals.embedding_duplicates += duplicates
-        self._after()
+        if self.late is not None:
+            self.late(self)
 
     def attempt(self) -> None:
         """Add one HTTP try of a model call."""
         with self._lock:
-            self.total.model_attempts += 1
-            self._pending.model_attempts += 1
-        self._after()
+            for totals in self._sums or self._again():
+                totals.model_attempts += 1
+        if self.late is not None:
+            self.late(self)
 
     def model_call(
         self,
@@ -192,7 +192,7 @@ class Account:
         that money is due whose amount is unknown.
         """
         with self._lock:
-            for totals in (self.total, self._pending):
+            for totals in self._sums or self._again():
                 if embedding:
                     totals.embedding_calls += 1
                 else:
@@ -204,37 +204,57 @@ class Account:
                 if cost is not None:
                     totals.cost += cost
                     totals.money[payer] = totals.money.get(payer, 0.0) + cost
-        self._after()
+        if self.late is not None:
+            self.late(self)
 
     def cache(self, name: str, hit: bool, key: object = None, *, repeated: bool = False) -> None:
         """Add one lookup in the service's own cache called ``name``, with its key where it is known.
 
         ``repeated``: a cache of any size would have answered it.
         """
-        if key is not None and self.lookups is not None:
+        if key is not None and self.remember is not None:
+            if self.lookups is None:
+                self.lookups = self.remember()
             self.lookups.add(name, hit, key)
         with self._lock:
-            for totals in (self.total, self._pending):
+            for totals in self._sums or self._again():
                 counts = totals.caches.setdefault(name, [0, 0, 0])
                 counts[0] += 1
                 counts[1] += hit
                 counts[2] += repeated
-        self._after()
+        if self.late is not None:
+            self.late(self)
 
     def take(self) -> Totals:
-        """What was added since the last call: each sum is given out exactly once."""
+        """What was added since the last call: each sum is given out exactly once, and not added to later."""
         with self._lock:
-            taken, self._pending = self._pending, Totals()
+            return self._take()
+
+    def settle(self, late: Callable[[Account], None]) -> Totals:
+        """The same, the first time; what is added from now on is told to ``late`` at once."""
+        with self._lock:
+            self.late = late
+            return self._take()
+
+    def _take(self) -> Totals:
+        if not self._sums:
+            return Totals()
+        taken = self._sums[-1]
+        self._sums = () if taken is self.total else (self.total, Totals())
         return taken
+
+    def _again(self) -> tuple[Totals, ...]:
+        """Something is added to what was taken: to a copy, since that was given out."""
+        total = self.total = copy(self.total)
+        total.caches = {name: list(counts) for name, counts in total.caches.items()}
+        total.money = dict(total.money)
+        self._sums = total, Totals()
+        return self._sums
 
     def renew(self) -> None:
         """Begin anew in a forked process, which has the parent's sums and perhaps its lock."""
         self._lock = threading.Lock()
-        self._pending = Totals()
-
-    def _after(self) -> None:
-        if self.late is not None:
-            self.late(self)
+        self._again()
 
 
 current: ContextVar[Account | None] = ContextVar("taximeter_account", default=None)

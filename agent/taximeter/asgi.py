@@ -26,7 +26,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.util.http import detect_synthetic_user_agent, normalize_user_agent, sanitize_method
 
 from taximeter import account as accounts
-from taximeter import current, guard, meters, noted, redact, semconv, settings
+from taximeter import current, guard, noted, redact, semconv, serverspan, settings
 from taximeter.exchange import EXCHANGE, App, Exchange, Message, Receive, Scope, Send
 
 _MAX_ROUTES: Final = 4096
@@ -186,19 +186,15 @@ class Light:
 class LightExchange(Exchange):
     """An exchange that makes and ends its own server span."""
 
-    __slots__ = (
-        "active",
-        "app",
-        "error",
-        "labels",
-        "method",
-        "root_path",
-        "routed",
-        "server",
-        "size",
-        "status",
-        "tokens",
-    )
+    # What most requests never set is read from here.
+    status: int | None = None
+    error: str | None = None
+    routed = False
+    size: int | None = None  # of the request's body, as announced
+    tokens: tuple[Any, Any] | None = None
+
+    active: noted.Labels
+    labels: tuple[str, str, str]
 
     def __init__(
         self, server: Light, scope: Scope, span: trace.Span, method: str, context: contexts.Context
@@ -206,14 +202,7 @@ class LightExchange(Exchange):
         super().__init__(scope, span, context)
         self.server, self.method = server, method
         self.app, self.root_path = scope.get("app"), scope.get("root_path", "")
-        self.status: int | None = None
-        self.error: str | None = None
         self.account.locate = self.chosen
-        self.routed = False
-        self.size: int | None = None  # of the request's body, as announced
-        self.active: dict[str, Any] = {}
-        self.labels: tuple[str, str, str] = ("", "", "")
-        self.tokens: tuple[Any, Any] | None = None
 
     def start(self, message: Message) -> None:
         self.status = int(message["status"])
@@ -258,7 +247,7 @@ class LightExchange(Exchange):
 
     def finish(self, span: trace.Span) -> None:
         self.find_route()
-        attributes = meters.span_attributes(self.account)
+        attributes = serverspan.attributes(self.account)
         if self.status is not None:
             attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = self.status
         if (route := self.account.route) is not None:

@@ -14,7 +14,7 @@ from typing import Any
 from opentelemetry import trace
 
 from taximeter import account as accounts
-from taximeter import guard, meters, shutdown
+from taximeter import guard, meters, serverspan, shutdown
 
 _running: dict[str, tuple[accounts.Account, Token[accounts.Account | None]]] = {}
 
@@ -46,7 +46,7 @@ def _ended(task_id: str = "", **_: Any) -> None:
         accounts.current.reset(token)
         span = trace.get_current_span()
         if span.is_recording():
-            span.set_attributes(meters.span_attributes(account))
+            span.set_attributes(serverspan.attributes(account))
     except Exception as error:
         guard.caught("celerytasks.end", error)
 

@@ -50,7 +50,15 @@ def watched() -> bool:
 
 def http_watched() -> bool:
     """The same for HTTP."""
-    return watched() and not context().get(_SUPPRESS_HTTP_INSTRUMENTATION_KEY)
+    running = context()
+    return not (
+        running
+        and (
+            running.get(_SUPPRESS_HTTP_INSTRUMENTATION_KEY)
+            or running.get(_SUPPRESS_INSTRUMENTATION_KEY)
+            or running.get(_SUPPRESS_INSTRUMENTATION_KEY_PLAIN)
+        )
+    )
 
 
 def of(one: trace.Span) -> Context:

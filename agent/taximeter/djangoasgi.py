@@ -66,7 +66,7 @@ def _opened(scope: Scope) -> DjangoExchange | None:
 class DjangoExchange(Exchange):
     """An exchange whose span begins later than it, and would end before it."""
 
-    __slots__ = ("_end",)
+    _end: Any
 
     def adopt(self, span: trace.Span, request: Any) -> None:
         """Take over the ending of ``span``."""
@@ -74,7 +74,7 @@ class DjangoExchange(Exchange):
         if tenancy.allowed():
             tenancy.from_baggage(self.account)
         if self.span is trace.INVALID_SPAN and span.is_recording():
-            self.account.lookups = Lookups()
+            self.account.remember = Lookups
             self.span, self._end = span, span.end
             setattr(span, "end", wsgi.later)  # noqa: B010
 

@@ -15,7 +15,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from taximeter import account as accounts
-from taximeter import guard, meters, tenancy
+from taximeter import guard, meters, serverspan, tenancy
 from taximeter.lookups import Lookups
 
 Scope = MutableMapping[str, Any]
@@ -32,7 +32,11 @@ _now = time.perf_counter_ns
 class Exchange:
     """The account of one request, its span, and how far its response has come."""
 
-    __slots__ = ("_bodies", "_expected", "_sent", "_trailers", "account", "scope", "span", "started")
+    # What most responses never set is read from here.
+    _expected: int | None = None  # bytes of body the client waits for
+    _sent = 0
+    _bodies = 0
+    _trailers = False
 
     def __init__(self, scope: Scope, span: trace.Span, context: Context | None = None) -> None:
         self.scope = scope
@@ -40,13 +44,9 @@ class Exchange:
         self.started = _now()
         self.account = accounts.Account()
         if span.is_recording():
-            self.account.lookups = Lookups()
+            self.account.remember = Lookups
         if tenancy.allowed():
             tenancy.from_baggage(self.account, context)
-        self._expected: int | None = None  # bytes of body the client waits for
-        self._sent = 0
-        self._bodies = 0
-        self._trailers = False
 
     async def watch(self, app: App, receive: Receive, send: Send) -> None:
         """Run ``app`` with this account current, seeing what it sends; settle when it returns or raises."""
@@ -80,7 +80,8 @@ class Exchange:
 
     def start(self, message: Message) -> None:
         """The status and headers are known."""
-        self._trailers = bool(message.get("trailers", False))
+        if message.get("trailers", False):
+            self._trailers = True
         if self.scope.get("method") == "HEAD" or message["status"] in (204, 304):
             self._expected = 0
         else:
@@ -129,7 +130,7 @@ class Exchange:
 
     def finish(self, span: trace.Span) -> None:
         """Write what there is to say on ``span``, and end it."""
-        span.set_attributes(meters.span_attributes(self.account))
+        span.set_attributes(serverspan.attributes(self.account))
         self.end(span)
 
     def end(self, span: trace.Span) -> None:

@@ -35,13 +35,15 @@ requests'.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any, Final
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 from opentelemetry.util.types import Attributes
 
 from taximeter import account as accounts
-from taximeter import export, guard, hashkey, labels, semconv, settings
+from taximeter import export, guard, labels, noted, semconv, settings
 from taximeter.bounds import COST_BOUNDS, DB_CALLS_BOUNDS
 
 WAIT_BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)  # the convention's
@@ -115,6 +117,17 @@ class Meters:
             s.AGENT_DROPPED_SPANS, [_dropped], unit="{span}", description="Spans that were not delivered."
         )
 
+        #: What is a counter by route, in the order of a note.
+        self._counters = (
+            *(self.db_duration, self.db_repeated, self.model_calls, self.model_attempts),
+            *(self.embedding_calls, self.embedding_inputs, self.embedding_duplicates),
+            *(self.pool_wait, self.request_unpriced),
+        )
+        self._paid = self.tokens_input, self.tokens_output, self.tokens_cached
+        self._number = noted.number(self)
+        #: Which span an exemplar names; ``None`` where the instruments are the SDK's, which book at once.
+        self._sampler = getattr(self.db_calls, "sampler", None)
+
     def renew(self) -> None:
         """Begin anew in a forked process."""
         for bounded in (self.tenant, self.feature, self.model, self.cache):
@@ -122,120 +135,127 @@ class Meters:
 
     def settle(self, account: accounts.Account) -> None:
         """Record a whole request, once; later work goes to :meth:`record` as it happens."""
-        route = _route(account)
-        if account.first_byte is not None:
-            self.first_byte.record(account.first_byte, route)
-        if account.streamed:
-            self.streamed.add(1, route)
-        taken = account.take()
-        self.db_calls.record(taken.db_calls, route)
-        self._rest(account, taken, route)
-        account.late = self.record
-        self.record(account)  # what another thread added meanwhile
+        self._note(account, account.settle(self.record), whole=True)
 
     def record(self, account: accounts.Account) -> None:
         """Record what ``account`` gained since it was settled. Never raises (save in strict mode)."""
         try:
-            route = _route(account)
-            taken = account.take()
-            if taken.db_calls:
-                self.db_calls.record(taken.db_calls, route)
-            self._rest(account, taken, route)
+            self._note(account, account.take(), whole=False)
         except Exception as error:
             guard.caught("meters", error)
 
-    def _rest(self, account: accounts.Account, taken: accounts.Totals, route: dict[str, str]) -> None:
-        for counter, value in (
-            (self.db_duration, taken.db_duration),
-            (self.db_repeated, taken.db_repeated),
-            (self.model_calls, taken.model_calls),
-            (self.model_attempts, taken.model_attempts),
-            (self.embedding_calls, taken.embedding_calls),
-            (self.embedding_inputs, taken.embedding_inputs),
-            (self.embedding_duplicates, taken.embedding_duplicates),
-            (self.pool_wait, taken.pool_wait),
-            (self.request_unpriced, taken.unpriced_calls),
-        ):
+    def _note(self, account: accounts.Account, taken: accounts.Totals, *, whole: bool) -> None:
+        """One note for all instruments, of texts and numbers; booked by :meth:`book`."""
+        who = account.route, account.tenant, account.feature, account.segment
+        caches = tuple([(name, *counts) for name, counts in taken.caches.items()]) if taken.caches else ()
+        money = tuple([(*payer, amount) for payer, amount in taken.money.items()]) if taken.money else ()
+        what = (
+            taken.db_calls if whole or taken.db_calls else None,
+            account.first_byte if whole else None,
+            whole and account.streamed,
+            (
+                taken.db_duration,
+                taken.db_repeated,
+                taken.model_calls,
+                taken.model_attempts,
+                taken.embedding_calls,
+                taken.embedding_inputs,
+                taken.embedding_duplicates,
+                taken.pool_wait,
+                taken.unpriced_calls,
+            ),
+            taken.cost if taken.model_calls or taken.embedding_calls else None,
+            (taken.tokens_input, taken.tokens_output, taken.tokens_cached),
+            caches,
+            money,
+        )
+        if self._sampler is None:
+            self._write(who, what, _directly)
+        else:
+            noted.put(self._number, who, what, self._sampler(None))
+
+    def book(self, key: noted.Key, amount: Any, *exemplar: int) -> None:
+        """Book one note, by the instruments' own ways."""
+
+        def put(instrument: Any, value: float, labels: noted.Labels) -> None:
+            instrument.book(labels.key, value, *exemplar)
+
+        self._write(key, amount, put)
+
+    def _write(self, who: noted.Key, what: tuple[Any, ...], put: _Put) -> None:
+        route = _route(who[0])
+        db_calls, first_byte, streamed, counts, cost, tokens, caches, money = what
+        if first_byte is not None:
+            put(self.first_byte, first_byte, route)
+        if streamed:
+            put(self.streamed, 1, route)
+        if db_calls is not None:
+            put(self.db_calls, db_calls, route)
+        for counter, value in zip(self._counters, counts, strict=True):
             if value:
-                counter.add(value, route)
-        for name, (lookups, hits, repeats) in taken.caches.items():
-            label = {**route, semconv.CACHE: name}
-            self.cache_lookups.add(lookups, label)
+                put(counter, value, route)
+        for name, lookups, hits, repeats in caches:
+            labels = _cache(who[0], name)
+            put(self.cache_lookups, lookups, labels)
             if hits:
-                self.cache_hits.add(hits, label)
+                put(self.cache_hits, hits, labels)
             if repeats:
-                self.cache_repeats.add(repeats, label)
-        if not (taken.model_calls or taken.embedding_calls):
+                put(self.cache_repeats, repeats, labels)
+        if cost is None:
             return
-        paying = {**route, **self._payer(account)}
-        for counter, value in (
-            (self.tokens_input, taken.tokens_input),
-            (self.tokens_output, taken.tokens_output),
-            (self.tokens_cached, taken.tokens_cached),
-        ):
+        payers = who[1:] if who[1:] == _NOBODY else self.payers(*who[1:])
+        for counter, value in zip(self._paid, tokens, strict=True):
             if value:
-                counter.add(value, paying)
-        self.cost.record(taken.cost, route)
-        for payer, amount in taken.money.items():
-            self.cost_usd.add(
-                amount,
-                {
-                    **paying,
-                    semconv.GEN_AI_PROVIDER_NAME: payer.provider,
-                    semconv.GEN_AI_REQUEST_MODEL: payer.model,
-                    semconv.GEN_AI_OPERATION_NAME: payer.operation,
-                },
-            )
-
-    def _payer(self, account: accounts.Account) -> dict[str, str]:
-        """Who and what for: the labels that are known, bounded as a whole."""
-        if account.tenant is None and account.feature is None and account.segment is None:
-            return {}
-        names = (semconv.TENANT, semconv.FEATURE, semconv.SEGMENT)
-        values = self.payers(account.tenant, account.feature, account.segment)
-        return {name: value for name, value in zip(names, values, strict=True) if value is not None}
+                put(counter, value, _paying(who[0], *payers))
+        put(self.cost, cost, route)
+        for *payer, amount in money:
+            put(self.cost_usd, amount, _money(who[0], *payers, *payer))
 
 
-def span_attributes(account: accounts.Account) -> dict[str, str | bool | int | float]:
-    """The account as attributes of the server span: every field, 0 when nothing happened."""
-    total = account.total
-    attributes: dict[str, str | bool | int | float] = {
-        semconv.REQUEST_DB_CALLS: total.db_calls,
-        semconv.REQUEST_DB_DURATION: total.db_duration,
-        semconv.REQUEST_DB_REPEATED: total.db_repeated,
-        semconv.REQUEST_MODEL_CALLS: total.model_calls,
-        semconv.REQUEST_MODEL_ATTEMPTS: total.model_attempts,
-        semconv.REQUEST_EMBEDDING_CALLS: total.embedding_calls,
-        semconv.REQUEST_EMBEDDING_INPUTS: total.embedding_inputs,
-        semconv.REQUEST_EMBEDDING_DUPLICATES: total.embedding_duplicates,
-        semconv.REQUEST_POOL_WAIT: total.pool_wait,
-        semconv.REQUEST_TOKENS_INPUT: total.tokens_input,
-        semconv.REQUEST_TOKENS_OUTPUT: total.tokens_output,
-        semconv.REQUEST_TOKENS_CACHED: total.tokens_cached,
-        semconv.REQUEST_COST: total.cost,
-        semconv.REQUEST_UNPRICED_CALLS: total.unpriced_calls,
-        semconv.REQUEST_CACHE_LOOKUPS: total.cache_lookups,
-        semconv.REQUEST_CACHE_HITS: total.cache_hits,
-        semconv.REQUEST_STREAMED: account.streamed,
-    }
-    if account.first_byte is not None:
-        attributes[semconv.REQUEST_FIRST_BYTE] = account.first_byte
-    for key, value in (
-        (semconv.TENANT, account.tenant),
-        (semconv.FEATURE, account.feature),
-        (semconv.SEGMENT, account.segment),
-        (semconv.FLAGS, account.flags),
-    ):
-        if value is not None:
-            attributes[key] = value
-    if account.lookups is not None and (text := account.lookups.text()):
-        attributes[semconv.CACHE_LOOKUPS] = text
-        attributes[semconv.EVIDENCE_KEY] = hashkey.hasher().id
-    return attributes
+_Put = Callable[[Any, float, noted.Labels], None]
+_NOBODY: Final = (None, None, None)
 
 
-def _route(account: accounts.Account) -> dict[str, str]:
-    return {} if account.route is None else {semconv.HTTP_ROUTE: account.route}
+def _directly(instrument: Any, value: float, labels: noted.Labels) -> None:
+    """Into an instrument of the SDK."""
+    (instrument.record if isinstance(instrument, Histogram) else instrument.add)(value, labels)
+
+
+def _labels(*given: tuple[str, str | None]) -> noted.Labels:
+    return noted.Labels({name: value for name, value in given if value is not None})
+
+
+@lru_cache(maxsize=4096)
+def _route(route: str | None) -> noted.Labels:
+    return _labels((semconv.HTTP_ROUTE, route))
+
+
+@lru_cache(maxsize=4096)
+def _cache(route: str | None, name: str) -> noted.Labels:
+    return _labels((semconv.HTTP_ROUTE, route), (semconv.CACHE, name))
+
+
+@lru_cache(maxsize=4096)
+def _paying(route: str | None, tenant: str | None, feature: str | None, segment: str | None) -> noted.Labels:
+    """Who and what for: the labels that are known."""
+    return _labels(
+        (semconv.HTTP_ROUTE, route),
+        (semconv.TENANT, tenant),
+        (semconv.FEATURE, feature),
+        (semconv.SEGMENT, segment),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _money(*given: str | None) -> noted.Labels:
+    """The same, and what was paid for."""
+    *who, provider, model, operation = given
+    return _labels(
+        *_paying(*who).items(),
+        (semconv.GEN_AI_PROVIDER_NAME, provider),
+        (semconv.GEN_AI_REQUEST_MODEL, model),
+        (semconv.GEN_AI_OPERATION_NAME, operation),
+    )
 
 
 def _errors(_: CallbackOptions) -> Iterable[Observation]:

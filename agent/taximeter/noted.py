@@ -52,8 +52,8 @@ class Book(Protocol):
 
 
 _books: list[weakref.ref[Book]] = []
-_waiting: deque[Note] = deque()
-_append: Final = _waiting.append
+#: What is not booked yet: whoever adds to it looks whether that makes a batch.
+waiting: Final[deque[Note]] = deque()
 _lock = threading.Lock()
 _booking = 0  # the thread that does
 _since = time_ns()
@@ -70,33 +70,34 @@ def since() -> int:
     return _since
 
 
-def note(book: int, labels: Mapping[str, Any] | None, amount: Any, span: trace.SpanContext | None) -> None:
-    """Take one measurement, with the span that its exemplar names."""
-    key: Key
-    if type(labels) is Labels:
-        key = labels.key
-    elif labels:
-        key = (*labels, *labels.values())
-        try:
-            hash(key)
-        except TypeError:  # a list, which its owner may change
-            key = tuple(tuple(each) if isinstance(each, list) else each for each in key)
-    else:
-        key = ()
+def key(labels: Mapping[str, Any] | None) -> Key:
+    """``labels`` as they are now."""
+    if not labels:
+        return ()
+    found = (*labels, *labels.values())
+    try:
+        hash(found)
+    except TypeError:  # a list, which its owner may change
+        return tuple(tuple(each) if isinstance(each, list) else each for each in found)
+    return found
+
+
+def put(book: int, key: Key, amount: Any, span: trace.SpanContext | None) -> None:
+    """Take one measurement of a book that is no instrument: ``amount`` may be a tuple."""
     if span is None:
-        _append((book, key, amount, 0, 0, 0))
+        waiting.append((book, key, amount, 0, 0, 0))
     else:
-        _append((book, key, amount, span[1], span[0], time_ns()))
-    if len(_waiting) >= BATCH:
-        _catch_up()
+        waiting.append((book, key, amount, span[1], span[0], time_ns()))
+    if len(waiting) >= BATCH:
+        catch_up()
 
 
-def _catch_up() -> None:
+def catch_up() -> None:
     """Book two batches at most, so that nobody's call takes long; none while another thread does."""
     global _booking  # noqa: PLW0603
     if not _lock.acquire(blocking=False):
         # A signal's handler or a finalizer may run in the midst of this thread's own booking.
-        if len(_waiting) < MOST or _booking == threading.get_ident():
+        if len(waiting) < MOST or _booking == threading.get_ident():
             return
         _lock.acquire()
     try:
@@ -109,15 +110,15 @@ def _catch_up() -> None:
 
 def _book(most: int) -> None:
     global _since  # noqa: PLW0603
-    books, take = _books, _waiting.popleft
-    for _ in range(min(most, len(_waiting))):
+    books, take = _books, waiting.popleft
+    for _ in range(min(most, len(waiting))):
         try:
             number, key, amount, span, trace_id, time = take()
             if (book := books[number]()) is not None:
                 book.book(key, amount, span, trace_id, time)
         except Exception as error:
             guard.caught("metrics.book", error)
-    if not _waiting:
+    if not waiting:
         _since = time_ns()
 
 
@@ -131,7 +132,7 @@ def booked(*, final: bool) -> Iterator[int]:
     global _since  # noqa: PLW0603
     taken = _lock.acquire(timeout=_PATIENCE if final else -1)
     try:
-        _book(len(_waiting))
+        _book(len(waiting))
         _since = time_ns()
         yield _since
     finally:
@@ -143,4 +144,4 @@ def renew() -> None:
     """Begin anew in a forked process: what waits is the parent's, and another thread may hold the lock."""
     global _lock, _booking, _since
     _lock, _booking, _since = threading.Lock(), 0, time_ns()
-    _waiting.clear()
+    waiting.clear()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from taximeter import account as accounts
 from taximeter import guard, meters, noted, semconv
+
+_MAX_KEPT: Final = 1024
+_labels: dict[str, noted.Labels] = {}  # by the pool's name
 
 
 def install() -> None:
@@ -59,11 +61,12 @@ def _waited(pool: Any, seconds: float) -> None:
         accounts.running().pool_wait(seconds)
         if (instruments := meters.get()) is not None:
             # A pool is named pool-1, pool-2 in the order of making unless the service names it.
-            instruments.connection_wait.record(seconds, _label(instruments.pool(pool.name)))
+            labels = _labels.get(pool.name)
+            if labels is None:
+                if len(_labels) >= _MAX_KEPT:
+                    _labels.clear()
+                name = instruments.pool(pool.name)
+                labels = _labels[pool.name] = noted.Labels({semconv.DB_CLIENT_CONNECTION_POOL_NAME: name})
+            instruments.connection_wait.record(seconds, labels)
     except Exception as error:
         guard.caught("pool", error)
-
-
-@lru_cache(maxsize=256)
-def _label(name: str) -> noted.Labels:
-    return noted.Labels({semconv.DB_CLIENT_CONNECTION_POOL_NAME: name})

@@ -26,7 +26,7 @@ from opentelemetry.metrics import Histogram
 from opentelemetry.util.types import Attributes
 
 from taximeter import account as accounts
-from taximeter import guard, meters, semconv, shutdown
+from taximeter import guard, meters, semconv, serverspan, shutdown
 from taximeter.exchange import EXCHANGE, App, Exchange, Receive, Scope, Send
 
 _ROUTE: Final = "taximeter.route"
@@ -117,7 +117,7 @@ class AccountMiddleware:
             accounts.current.reset(token)
             try:
                 if span.is_recording():
-                    span.set_attributes(meters.span_attributes(account))
+                    span.set_attributes(serverspan.attributes(account))
             except Exception as error:
                 guard.caught("request.socket", error)
 

@@ -19,7 +19,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import Span
 
 from taximeter import account as accounts
-from taximeter import guard, meters
+from taximeter import guard, meters, serverspan
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -155,7 +155,7 @@ class _Exchange:
         if self._route is not None:
             account.route = self._route()
         if self._end is not None and isinstance(self.span, Span):
-            self.span.set_attributes(meters.span_attributes(account))
+            self.span.set_attributes(serverspan.attributes(account))
             start = self.span.start_time
             self._end(None if start is None else start + int(account.ended * 1e9))
 

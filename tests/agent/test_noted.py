@@ -66,23 +66,23 @@ def test_what_waits_is_let_go_by_the_garbage_collector(meter: Any) -> None:
     meter.create_histogram("h").record(0.5, {"route": "/", "status": 200})
     gc.collect(0)  # the labels
     gc.collect(1)  # what holds them
-    assert not any(map(gc.is_tracked, noted._waiting))
+    assert not any(map(gc.is_tracked, noted.waiting))
 
 
 def test_few_wait_and_many_never(reader: InMemoryMetricReader, meter: Any) -> None:
     counter = meter.create_counter("c")
     for _ in range(noted.BATCH - 1):
         counter.add(1)
-    assert len(noted._waiting) == noted.BATCH - 1
+    assert len(noted.waiting) == noted.BATCH - 1
     counter.add(1)
-    assert not noted._waiting
+    assert not noted.waiting
     with noted.booked(final=False):  # a long collection: who measures does not wait for it, up to a bound
         threads = [threading.Thread(target=lambda: [counter.add(1) for _ in range(10_000)]) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(0.5)
-        assert noted.MOST <= len(noted._waiting) <= noted.MOST + len(threads)
+        assert noted.MOST <= len(noted.waiting) <= noted.MOST + len(threads)
     for thread in threads:
         thread.join()
     reader.collect()  # the zeros
@@ -100,7 +100,7 @@ def test_the_last_export_does_not_wait_for_who_waits_for_it(
         thread = threading.Thread(target=lambda: noted.booked(final=True).__enter__())
         thread.start()
         thread.join(5)
-        assert not noted._waiting
+        assert not noted.waiting
     counter.add(1)
     with noted.booked(final=False):
         assert [series.total for series in counter._series.values()] == [2]
@@ -134,7 +134,7 @@ def test_an_instrument_that_is_gone_is_not_booked(meter: Any) -> None:
     del counter
     gc.collect()
     with noted.booked(final=False):
-        assert not noted._waiting
+        assert not noted.waiting
 
 
 def test_a_series_begins_where_all_before_it_was_booked(reader: InMemoryMetricReader, meter: Any) -> None:

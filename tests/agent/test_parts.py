@@ -173,9 +173,9 @@ def test_a_failure_inside_the_agent_costs_no_request(
     """The account cannot be written: requests go on, the failure is counted and logged once."""
     sabotage = tmp_path / "sabotage.py"
     sabotage.write_text(
-        "from taximeter import meters\n"
+        "from taximeter import serverspan\n"
         "def broken(account): raise RuntimeError('sabotaged')\n"
-        "meters.span_attributes = broken\n"
+        "serverspan.attributes = broken\n"
         "from tests.agent.light import app\n"
     )
     service = start("sabotage:app", TAXIMETER_STRICT="0", PYTHONPATH=str(tmp_path))
