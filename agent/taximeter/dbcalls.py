@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -36,6 +36,7 @@ from taximeter import (
     guard,
     hashkey,
     meters,
+    noted,
     redact,
     semconv,
     settings,
@@ -48,7 +49,6 @@ _MAX_SITES: Final = 256  # of one statement, whose attributes are kept
 _MAX_DATABASES: Final = 256
 _now = time.perf_counter
 
-Labels = dict[str, Any]
 #: A statement that is running: what is known of it, its span, when it was sent, the attributes that
 #: its span gets at the end (where it is recorded), whose account it is on, and whether it is repeated.
 Begun = tuple["Known", trace.Span, float, "dict[str, Any] | None", accounts.Account, bool]
@@ -126,12 +126,17 @@ class Calls:
     def __init__(self, integration: Any) -> None:
         self._of = integration
         self._known: dict[str, Known] = {}
-        self._labels: dict[tuple[str, str | None], tuple[Labels, Labels]] = {}
+        self._labels: dict[tuple[str, str | None], tuple[noted.Labels, noted.Labels]] = {}
         self.start = integration._tracer.start_span
         self.duration = integration._duration_histogram.record
         self.rows = integration._returned_rows_histogram.record
+        limits = evidence.limits()
+        self._code, self._parameters, self._values = limits.code, limits.parameters, limits.values
+        self._hash = hashkey.hasher().value
 
-    def begin(self, cursor: Any, query: Any, parameters: Any, *, many: bool = False) -> Begun | None:
+    def begin(  # noqa: PLR0912  (one function, on purpose: see above)
+        self, cursor: Any, query: Any, parameters: Any, *, many: bool = False
+    ) -> Begun | None:
         """A statement is about to be sent; ``None`` where it is not to be told of."""
         try:
             running = current.context()
@@ -142,13 +147,12 @@ class Calls:
                 return None
             account = accounts.current.get() or accounts.OUTSIDE
             attributes, found = known.attributes, None
-            limits = evidence.limits()
-            keyed = bool(parameters) and limits.parameters > 0
+            keyed = bool(parameters and self._parameters)
             parent = running.get(_SPAN_KEY)
             site = callsite.NOWHERE
             if parent is None or parent.is_recording():  # type: ignore[attr-defined]
-                if limits.code:
-                    site = callsite.find(limits.code, 3)
+                if self._code:
+                    site = callsite.find(self._code, 3)
                 placed = (known.placed_keyed if keyed else known.placed).get(site)
                 attributes = known.at(site, keyed=keyed) if placed is None else placed
             span = self.start(known.statement.summary, running, SpanKind.CLIENT, attributes)
@@ -156,9 +160,12 @@ class Calls:
             if span.is_recording():
                 found = {}
                 if attributes is known.attributes:  # its parent is not recorded, or has ended
-                    found.update(evidence.of_code())
+                    found.update(known.at(callsite.find(self._code, 3) if self._code else site, keyed=keyed))
                 if keyed:
-                    found.update(evidence.of_parameters(parameters))
+                    if self._values:
+                        found.update(evidence.of_parameters(parameters))
+                    else:
+                        found[semconv.DB_PARAMETERS_HASH] = self._hash(parameters, self._parameters)
                 if parameters and account.asked_before(known.text):
                     repeated = True
                     if account.walks.step(hash(known.text), parameters):
@@ -194,12 +201,12 @@ class Calls:
         found |= integration.span_attributes
         return found | names(statement)
 
-    def labels(self, statement: sql.Statement, error: str | None) -> tuple[Labels, Labels]:
+    def labels(self, statement: sql.Statement, error: str | None) -> tuple[noted.Labels, noted.Labels]:
         """The labels of a statement's rows, and of its duration, which is told by summary as well."""
         kept = self._labels.get((statement.summary, error))
         if kept is None:
             given = self._of
-            known = {
+            known: dict[str, Any] = {
                 semconv.DB_SYSTEM_NAME: given.database_system,
                 semconv.DB_OPERATION_NAME: statement.operation,
             }
@@ -213,7 +220,8 @@ class Calls:
                     known[name] = value
             if len(self._labels) >= _MAX_KEPT:
                 self._labels.clear()
-            kept = known, {**known, semconv.DB_QUERY_SUMMARY: meters.summary(statement.summary)}
+            told = {**known, semconv.DB_QUERY_SUMMARY: meters.summary(statement.summary)}
+            kept = noted.Labels(known), noted.Labels(told)
             self._labels[statement.summary, error] = kept
         return kept
 
@@ -230,8 +238,7 @@ def end(cursor: Any, begun: Begun, failure: BaseException | None) -> None:
             told = calls.labels(known.statement, error)[1]
         if found is not None:
             if answered:
-                walking = partial(account.walks.answer, hash(known.text)) if repeated else None
-                dbevidence.answered(found, cursor, walking)
+                dbevidence.answered(found, cursor, account.walks if repeated else None, known.text)
             else:
                 assert isinstance(failure, Exception)
                 found[semconv.ERROR_TYPE] = error

@@ -57,14 +57,14 @@ def end(cursor: Any) -> None:
     span = trace.get_current_span()
     if span.is_recording():
         found: evidence.Attributes = {}
-        answered(found, cursor, None)
+        answered(found, cursor, None, "")
         span.set_attributes(found)
 
 
-def answered(found: evidence.Attributes, cursor: Any, walking: Callable[[list[str]], None] | None) -> None:
+def answered(found: evidence.Attributes, cursor: Any, steps: walks.Walks | None, statement: str) -> None:
     """Of a statement that was executed: its transaction, the rows returned, and their values if asked for.
 
-    ``walking`` is told the keys of the first row and the last.
+    ``steps`` of a repeated one are told the keys of its first row and its last.
     """
     try:
         connection = cursor.connection
@@ -78,8 +78,8 @@ def answered(found: evidence.Attributes, cursor: Any, walking: Callable[[list[st
         elif result.nfields or result.status in _ROWS:  # psycopg describes each column anew when asked
             found[semconv.DB_RESPONSE_RETURNED_ROWS] = cursor.rowcount
             if result.ntuples:
-                if walking is not None:
-                    walking(_ends(result))
+                if steps is not None:
+                    steps.answer(hash(statement), _ends(result))
                 if evidence.limits().values:
                     found.update(evidence.of_rows(list(_texts(result))))
     except Exception as error:

@@ -52,6 +52,8 @@ class Walks:
 
 def keys(values: Any) -> list[str]:
     """Scalars that may be keys, as texts, so that 42 and "42" agree."""
+    if type(values) is tuple and len(values) == 1 and type(values[0]) is int:  # most often
+        return [str(values[0])]
     found: list[str] = []
     if isinstance(values, dict):
         values = list(values.values())

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anthropic
 import fastapi
 import openai
+import psycopg
+import psycopg.rows
 import psycopg_pool
 from fastapi.responses import StreamingResponse
 from psycopg import sql
@@ -221,6 +223,23 @@ def sync() -> str:
             cursor.executemany("INSERT INTO visits (guest) VALUES (%s)", [(1,), (2,), (3,)])
             cursor.execute(query="SELECT count(*) FROM visits")
             cursor.execute(sql.SQL("SELECT {}").format(sql.Literal("a guest's secret")))
+    return "ok"
+
+
+class Mine(psycopg.ClientCursor[Any]):
+    """A cursor of the service's own: its connections' cursors are of this class still."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        return super().execute(query, params, **options)
+
+
+@app.get("/db/cursors")
+def cursors() -> str:
+    with psycopg.connect(str(DATABASE), cursor_factory=Mine, autocommit=True) as connection:
+        cursor = connection.execute("SELECT name FROM guests WHERE id = ANY(%s)", [[1, 2]])
+        assert isinstance(cursor, Mine) and cursor.rowcount == 2
+        with connection.cursor(row_factory=psycopg.rows.dict_row) as other, suppress(psycopg.Error):
+            other.execute("SELECT name FROM nowhere WHERE id = %(id)s", params={"id": 1})
     return "ok"
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.agent.conftest import Start
 from tests.agent.receiver import Receiver, Span
 
-PATHS = ("/db/n-plus-one", "/db/gather", "/db/sync", "/db/sync", "/db/rare")
+PATHS = ("/db/n-plus-one", "/db/gather", "/db/sync", "/db/sync", "/db/cursors", "/db/rare")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,20 @@ def test_calls_in_worker_threads_are_counted_and_control_statements_are_not(run:
     for span in run.servers("/db/sync"):
         assert calls(span) == (3, 0)  # executemany is one; BEGIN, SAVEPOINT, COMMIT none
         assert span.attributes["taximeter.request.db.duration"] > 0
+
+
+def test_a_cursor_of_the_services_own_is_counted_and_stays_what_it_is(run: Receiver) -> None:
+    server = only(run, "/db/cursors")
+    assert calls(server) == (2, 0)
+    found, failed = sorted(run.under(server), key=lambda span: span.start)
+    assert found.attributes["db.response.returned_rows"] == 2
+    assert "db.operation.batch.size" not in found.attributes  # a list as a parameter is no batch
+    assert failed.attributes["error.type"] == "UndefinedTable"
+    for span in (found, failed):
+        assert span.attributes["code.function.name"] in {"Mine.execute", "cursors"}
+        assert span.attributes["taximeter.db.parameters.hash"]
+    durations = run.points("db.client.operation.duration", error_type="UndefinedTable")
+    assert len(durations) == 1
 
 
 def test_streams_copies_and_named_cursors_are_counted(run: Receiver) -> None:
