@@ -23,6 +23,7 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation._semconv import _StabilityMode
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from taximeter import current, guard, semconv, settings, tries
@@ -111,8 +112,12 @@ def _begin(  # noqa: PLR0917  (each request: keywords cost)
         address = known.address(request, given["module"])
         target = address.target
         span = given["tracer"].start_span(target.name, running, SpanKind.CLIENT, address.attributes)
-        _inject(request.headers, span, running)
-        call = Call(target, span, current.of(span), given["duration_histogram_new"])
+        own = span.get_span_context()
+        if own[4] or _BAGGAGE_KEY in running or not own[5] or not _usual(propagate.get_global_textmap()):
+            propagate.inject(request.headers, trace.set_span_in_context(span, running))
+        else:  # the usual propagators say no more than this
+            request.headers["traceparent"] = f"00-{own[0]:032x}-{own[1]:016x}-{own[3]:02x}"
+        call = Call(target, span, Context({_SPAN_KEY: span}), given["duration_histogram_new"])
         call.send = wrapped
         failed = getattr(getattr(wrapped, "_self_wrapper", None), "failed", None)
         if failed is not None:  # it would count a try, which is done here
@@ -122,15 +127,6 @@ def _begin(  # noqa: PLR0917  (each request: keywords cost)
     except Exception as error:
         guard.caught("httpcalls.begin", error)
         return None
-
-
-def _inject(headers: Any, span: trace.Span, running: Context) -> None:
-    """Tell the server whose span this is, in one step where the usual propagators say no more than that."""
-    own = span.get_span_context()
-    if own[4] or _BAGGAGE_KEY in running or not own[5] or not _usual(propagate.get_global_textmap()):
-        propagate.inject(headers, trace.set_span_in_context(span, running))
-    else:
-        headers["traceparent"] = f"00-{own[0]:032x}-{own[1]:016x}-{own[3]:02x}"
 
 
 def _usual(propagator: Any) -> bool:

@@ -99,7 +99,8 @@ class Calls:
             if place is None:
                 place = self._know(address, model)
             call = Call(self, place, accounts.current.get() or accounts.OUTSIDE, attributes)
-            modelcalls.around(running)
+            if getattr(getattr(running.get(_SPAN_KEY), "_tracer", None), "foreign", True):
+                modelcalls.around(running)  # a span of a tracer that may tell of this call, too
             call.span = span = self._tracer.start_span(place.name, running, SpanKind.CLIENT, place.attributes)
             self.take(call, kwargs, span.is_recording())
             call.context = context = Context(
@@ -150,6 +151,9 @@ class Calls:
             )
             if (cost := attributes.get(semconv.GEN_AI_USAGE_COST_AMOUNT)) is not None:
                 instruments.operation_cost.record(cost, labels, context)
+        for name in openaisaid.LISTS:  # each by itself: a list among others has the SDK look at all of them
+            if name in attributes:
+                call.span.set_attribute(name, attributes.pop(name))
         call.span.set_attributes(attributes)
 
     @staticmethod
@@ -193,7 +197,7 @@ class Chats(Calls):
         attributes = call.attributes
         attributes |= answer.attributes
         if choices := result.choices:
-            attributes["gen_ai.response.finish_reasons"] = [each.finish_reason or "error" for each in choices]
+            attributes[openaisaid.REASONS] = [each.finish_reason or "error" for each in choices]
         if result.id:
             attributes["gen_ai.response.id"] = result.id
         if not (usage := result.usage):

@@ -13,11 +13,16 @@ from taximeter import usage as usages
 
 Attributes = dict[str, Any]
 
+REASONS: Final = "gen_ai.response.finish_reasons"
+_STOP: Final = "gen_ai.request.stop_sequences"
+_FORMATS: Final = "gen_ai.request.encoding_formats"
+#: Attributes that are lists.
+LISTS: Final = (REASONS, _STOP, _FORMATS)
 DIMENSIONS: Final = "gen_ai.embeddings.dimension.count"
 _MOST: Final = "gen_ai.request.max_tokens"
 _ASKED_OF_EMBEDDINGS: Final = (
     ("dimensions", int, DIMENSIONS),
-    ("encoding_format", str, "gen_ai.request.encoding_formats"),
+    ("encoding_format", str, _FORMATS),
 )
 
 
@@ -84,8 +89,8 @@ _NUMBERS: Final[dict[str, str]] = {
 
 def _stop(value: Any) -> Attributes | None:
     if isinstance(value, str):
-        return {"gen_ai.request.stop_sequences": [value]}
-    return {"gen_ai.request.stop_sequences": list(value)} if isinstance(value, list) else None
+        return {_STOP: [value]}
+    return {_STOP: list(value)} if isinstance(value, list) else None
 
 
 def _choices(value: Any) -> Attributes | None:

@@ -59,10 +59,22 @@ def chain(hasher: Hasher, parts: Iterator[Part], limit: int = MAX_BLOCKS) -> str
 
 def openai(arguments: Mapping[str, Any]) -> Iterator[Part]:
     """Parts of a chat completion or of a response, from the arguments of the call."""
-    yield from _tools(arguments)
+    if "tools" in arguments:
+        yield from _tools(arguments)
     if isinstance(instructions := arguments.get("instructions"), str):
         yield "s", instructions, False
-    yield from _messages(arguments.get("messages") or arguments.get("input"))
+    messages = arguments.get("messages") or arguments.get("input")
+    if type(messages) is not list:
+        yield from _messages(messages)
+        return
+    for message in messages:  # most are dictionaries with a text: no further generator for these
+        if type(message) is dict and type(content := message.get("content")) is str:
+            role = _ROLES.get(str(message.get("role")), "x")
+            yield role, content, False
+            if calls := message.get("tool_calls"):
+                yield role, _plain(calls), False
+        else:
+            yield from _messages((message,))
 
 
 def anthropic(arguments: Mapping[str, Any]) -> Iterator[Part]:
