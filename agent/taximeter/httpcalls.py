@@ -26,8 +26,9 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation import _SPAN_KEY
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from taximeter import current, guard, semconv, settings, tries
+from taximeter import current, guard, noted, semconv, settings, tries
 from taximeter.spanattributes import Fixed
+from taximeter.spans import NO_STATE
 
 _MAX_KEPT: Final = 1024
 _MAX_FIXED: Final = 64  # addresses whose attributes spans share: those of an API are few
@@ -113,10 +114,14 @@ def _begin(  # noqa: PLR0917  (each request: keywords cost)
         target = address.target
         span = given["tracer"].start_span(target.name, running, SpanKind.CLIENT, address.attributes)
         own = span.get_span_context()
-        if own[4] or _BAGGAGE_KEY in running or not own[5] or not _usual(propagate.get_global_textmap()):
-            propagate.inject(request.headers, trace.set_span_in_context(span, running))
-        else:  # the usual propagators say no more than this
+        if (
+            own[4] is NO_STATE
+            and _BAGGAGE_KEY not in running
+            and ((propagator := propagate.get_global_textmap()) is known.usual or known.says_it(propagator))
+        ):  # the usual propagators say no more than this
             request.headers["traceparent"] = f"00-{own[0]:032x}-{own[1]:016x}-{own[3]:02x}"
+        else:
+            propagate.inject(request.headers, trace.set_span_in_context(span, running))
         call = Call(target, span, Context({_SPAN_KEY: span}), given["duration_histogram_new"])
         call.send = wrapped
         failed = getattr(getattr(wrapped, "_self_wrapper", None), "failed", None)
@@ -127,20 +132,6 @@ def _begin(  # noqa: PLR0917  (each request: keywords cost)
     except Exception as error:
         guard.caught("httpcalls.begin", error)
         return None
-
-
-def _usual(propagator: Any) -> bool:
-    found = _propagators.get(id(propagator))
-    if found is None or found[0] is not propagator:
-        parts = getattr(propagator, "_propagators", ()) if type(propagator) is CompositePropagator else ()
-        usual = [*map(type, parts)] == [TraceContextTextMapPropagator, W3CBaggagePropagator]
-        _propagators.clear()
-        found = _propagators[id(propagator)] = propagator, usual
-    return found[1]
-
-
-#: The propagator in force, and whether it is the usual one.
-_propagators: dict[int, tuple[Any, bool]] = {}
 
 
 class _Address(NamedTuple):
@@ -159,6 +150,15 @@ class _Known:
         self._targets: dict[tuple[Any, ...], _Target] = {}
         self._addresses: dict[tuple[str, Any], _Address] = {}
         self._fixed = 0
+        self.usual: Any = None  # the propagators in force, where they are the usual ones
+
+    def says_it(self, propagator: Any) -> bool:
+        """Whether ``propagator`` says no more than whose span a request belongs to, and the baggage."""
+        parts = getattr(propagator, "_propagators", ()) if type(propagator) is CompositePropagator else ()
+        if [*map(type, parts)] != [TraceContextTextMapPropagator, W3CBaggagePropagator]:
+            return False
+        self.usual = propagator
+        return True
 
     def address(self, request: Any, module: Any) -> _Address:
         """What is the same for every request to one address, save those with a query or a user."""
@@ -237,7 +237,7 @@ class _Target:
             attributes = {name: told[name] for name in names if name in told}
             if len(self._answers) >= _MAX_KEPT:
                 self._answers.clear()
-            found = self._answers[key] = attributes, labels
+            found = self._answers[key] = attributes, noted.Labels(labels)
         return found
 
 

@@ -239,13 +239,12 @@ class Pricer:
                 },
             )
         account = call.account
-        for name, value in (
-            (semconv.TENANT, account.tenant),
-            (semconv.FEATURE, account.feature),
-            (semconv.SEGMENT, account.segment),
-        ):
-            if value is not None:
-                attributes[name] = value
+        if account.tenant is not None:
+            attributes[semconv.TENANT] = account.tenant
+        if account.feature is not None:
+            attributes[semconv.FEATURE] = account.feature
+        if account.segment is not None:
+            attributes[semconv.SEGMENT] = account.segment
         if not call.reached:
             return  # nobody was asked
         embedding = payer.operation == semconv.EMBEDDINGS

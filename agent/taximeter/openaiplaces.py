@@ -11,6 +11,7 @@ from typing import Any, Final
 from taximeter import account as accounts
 from taximeter import genai, meters, modelcalls, pricing, semconv
 from taximeter import usage as usages
+from taximeter.noted import Labels
 from taximeter.spanattributes import Fixed
 
 MAX_KEPT: Final = 1024
@@ -68,7 +69,7 @@ class Answer:
     def __init__(self, labels: Attributes, tariff: pricing.Tariff, *said: Any) -> None:
         names = (semconv.GEN_AI_RESPONSE_MODEL, semconv.OPENAI_RESPONSE_SERVICE_TIER, _SYSTEM)
         self.attributes = {name: value for name, value in zip(names, said, strict=True) if value}
-        self.labels = {**labels, **self.attributes}
-        self.of_input = {**self.labels, semconv.GEN_AI_TOKEN_TYPE: "input"}
-        self.of_output = {**self.labels, semconv.GEN_AI_TOKEN_TYPE: "output"}
+        self.labels = Labels({**labels, **self.attributes})
+        self.of_input = Labels({**self.labels, semconv.GEN_AI_TOKEN_TYPE: "input"})
+        self.of_output = Labels({**self.labels, semconv.GEN_AI_TOKEN_TYPE: "output"})
         self.tariff = tariff

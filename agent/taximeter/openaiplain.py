@@ -132,7 +132,8 @@ class Calls:
             except Exception as wrong:  # an answer of no known shape: a call all the same
                 guard.caught("openaicalls.answered", wrong)
                 answer, reading = place.answer(None), _NOTHING
-            labels, tariff = answer.labels, answer.tariff
+            labels: Attributes = answer.labels
+            tariff = answer.tariff
             if (count := attributes.get(semconv.GEN_AI_USAGE_INPUT_TOKENS)) is not None:
                 self._tokens.record(count, answer.of_input, context)
             if (count := attributes.get(semconv.GEN_AI_USAGE_OUTPUT_TOKENS)) is not None:

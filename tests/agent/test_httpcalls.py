@@ -11,8 +11,12 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import pytest
+from opentelemetry import baggage, propagate, trace
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.instrumentation import _semconv
 from opentelemetry.instrumentation import httpx as official
+from opentelemetry.propagators import textmap
+from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -24,13 +28,18 @@ INSTRUMENTORS = {
     "httpx": official.HTTPXClientInstrumentor,
     "httpx2": official.HTTPX2ClientInstrumentor,
 }
+HEADERS = ("traceparent", "tracestate", "baggage", "b3")
 PATHS = ("/200", "/404", "/500", "/200?sig=secret&q=1", "/refused")
 
 
 class Answering(BaseHTTPRequestHandler):
     seen: ClassVar[list[str | None]] = []
+    told: ClassVar[list[dict[str, str | None]]] = []
 
     def do_GET(self) -> None:
+        self.told.append(
+            {name: self.headers.get(name) for name in ("traceparent", "tracestate", "baggage", "b3")}
+        )
         self.seen.append(self.headers.get("traceparent"))
         self.send_response(int(self.path[1:4]))
         self.send_header("content-length", "0")
@@ -168,3 +177,44 @@ def test_a_failure_of_the_light_part_costs_telemetry_alone(
                 client.get("http://127.0.0.1:9/refused")
     finally:
         instrumentor.uninstrument()
+
+
+class Flag(textmap.TextMapPropagator):
+    """A propagator of somebody's own."""
+
+    def inject(self, carrier: Any, context: Any = None, setter: Any = textmap.default_setter) -> None:
+        setter.set(carrier, "b3", "1")
+
+    def extract(self, carrier: Any, context: Any = None, getter: Any = textmap.default_getter) -> Any:
+        return context
+
+    @property
+    def fields(self) -> set[str]:
+        return {"b3"}
+
+
+def test_the_server_is_told_what_the_propagators_say(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    httpcalls.install()
+    before = propagate.get_global_textmap()
+    instrumentor = official.HTTPXClientInstrumentor()
+    instrumentor.instrument(tracer_provider=spans.TracerProvider(shutdown_on_exit=False), skip_dep_check=True)
+    state = trace.TraceState([("vendor", "x")])
+    remote = trace.SpanContext(1, 2, is_remote=True, trace_flags=trace.TraceFlags(1), trace_state=state)
+    stated = trace.set_span_in_context(trace.NonRecordingSpan(remote))
+    try:
+        with import_module("httpx").Client(trust_env=False) as client:
+            for context in (Context(), baggage.set_baggage("tenant", "ritz", Context()), stated):
+                token = attach(context)
+                client.get(server + "/200")
+                detach(token)
+            propagate.set_global_textmap(CompositePropagator([Flag()]))
+            client.get(server + "/200")
+    finally:
+        propagate.set_global_textmap(before)
+        instrumentor.uninstrument()
+    plain, carried, followed, flagged = Answering.told[-4:]
+    assert (plain["traceparent"] or "").startswith("00-") and plain["baggage"] is plain["tracestate"] is None
+    assert carried["baggage"] == "tenant=ritz" and (carried["traceparent"] or "").startswith("00-")
+    assert followed["tracestate"] == "vendor=x"
+    assert (followed["traceparent"] or "").startswith(f"00-{1:032x}-")
+    assert flagged == {"traceparent": None, "tracestate": None, "baggage": None, "b3": "1"}
