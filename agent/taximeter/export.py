@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import SpanKind, Status
 from opentelemetry.util.types import Attributes
 
-from taximeter import guard, otlp, redact, retry, waiting
+from taximeter import guard, noted, otlp, redact, retry, waiting
 
 #: Spans of a batch that is yet to be encoded: that takes 2 to 3 ms, in which an event loop waits.
 _MOST_OBJECTS: Final = 64
@@ -83,6 +83,7 @@ class GuardedExporter(SpanExporter):
         return self._encode is not None
 
     def export(self, spans: Sequence[Any]) -> SpanExportResult:
+        noted.settle()
         if self._encode is None:
             spans = [clean for span in spans if (clean := self._clean(span)) is not None]
         else:

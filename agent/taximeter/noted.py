@@ -3,8 +3,9 @@
 A request takes some thirty-five measurements. Booking one as it is taken touches a series, its buckets, its
 bounds and its exemplars: little code, but objects that the service has pushed out of the processor's
 caches since, and 5 us each time for what takes 0.7 in a row. So a measurement is *noted*: one flat tuple
-of texts and numbers (which the garbage collector soon lets go). What waits is booked when
-there are :data:`BATCH` of them, and before any reader collects, the last time included.
+of texts and numbers (which the garbage collector soon lets go). What waits is booked by the
+thread that exports spans, once a second and a few at a time, before any reader collects, the last time
+included, and beyond :data:`FEW` by whoever takes one more.
 
 Exact: each is booked once, by one thread at a time, and one that fails is counted and costs no other.
 Bounded: beyond :data:`MOST` whoever takes one more waits for the thread that books.
@@ -13,6 +14,7 @@ Bounded: beyond :data:`MOST` whoever takes one more waits for the thread that bo
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -22,10 +24,13 @@ from typing import Any, Final, Protocol
 
 from opentelemetry import trace
 
-from taximeter import guard
+from taximeter import guard, retry
 
-BATCH: Final = 256
+FEW: Final = 4096
 MOST: Final = 16_384
+_BATCH: Final = 512
+_SLICE: Final = 64  # 50 us
+_PAUSE: Final = 5e-5
 _PATIENCE: Final = 1.0  # seconds that the last export waits for a thread that books
 
 #: Labels: all names, then all values.
@@ -88,12 +93,12 @@ def put(book: int, key: Key, amount: Any, span: trace.SpanContext | None) -> Non
         waiting.append((book, key, amount, 0, 0, 0))
     else:
         waiting.append((book, key, amount, span[1], span[0], time_ns()))
-    if len(waiting) >= BATCH:
+    if len(waiting) >= FEW:
         catch_up()
 
 
 def catch_up() -> None:
-    """Book two batches at most, so that nobody's call takes long; none while another thread does."""
+    """Book a batch, so that nobody's call takes long; none while another thread does."""
     global _booking  # noqa: PLW0603
     if not _lock.acquire(blocking=False):
         # A signal's handler or a finalizer may run in the midst of this thread's own booking.
@@ -102,7 +107,7 @@ def catch_up() -> None:
         _lock.acquire()
     try:
         _booking = threading.get_ident()
-        _book(2 * BATCH)
+        _book(_BATCH)
     finally:
         _booking = 0
         _lock.release()
@@ -122,6 +127,20 @@ def _book(most: int) -> None:
         _since = time_ns()
 
 
+def settle() -> None:
+    """Book what waits, a little at a time: an event loop waits for the interpreter meanwhile."""
+    for _ in range(len(waiting) // _SLICE + 1):
+        if not _lock.acquire(blocking=False):
+            return
+        try:
+            _book(_SLICE)
+        finally:
+            _lock.release()
+        if not waiting or retry.hurrying():
+            return
+        time.sleep(_PAUSE)
+
+
 @contextmanager
 def booked(*, final: bool) -> Iterator[int]:
     """All that was noted is booked, and nothing else is for as long as this lasts; gives the time.
@@ -130,6 +149,8 @@ def booked(*, final: bool) -> Iterator[int]:
     books, and be waiting for this one.
     """
     global _since  # noqa: PLW0603
+    if not final:
+        settle()
     taken = _lock.acquire(timeout=_PATIENCE if final else -1)
     try:
         _book(len(waiting))

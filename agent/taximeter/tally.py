@@ -103,7 +103,7 @@ class Tally:
                 waiting.append((self._number, key, amount, 0, 0, 0))
             else:
                 waiting.append((self._number, key, amount, span[1], span[0], time_ns()))
-            if len(waiting) >= noted.BATCH:
+            if len(waiting) >= noted.FEW:
                 noted.catch_up()
         except Exception as error:
             guard.caught("metrics.note", error)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from taximeter import guard, metering, noted, tally
+from taximeter import export, guard, metering, noted, redact, tally
 
 
 @pytest.fixture
@@ -71,11 +72,11 @@ def test_what_waits_is_let_go_by_the_garbage_collector(meter: Any) -> None:
 
 def test_few_wait_and_many_never(reader: InMemoryMetricReader, meter: Any) -> None:
     counter = meter.create_counter("c")
-    for _ in range(noted.BATCH - 1):
+    for _ in range(noted.FEW - 1):
         counter.add(1)
-    assert len(noted.waiting) == noted.BATCH - 1
+    assert len(noted.waiting) == noted.FEW - 1
     counter.add(1)
-    assert not noted.waiting
+    assert 0 < len(noted.waiting) < noted.FEW
     with noted.booked(final=False):  # a long collection: who measures does not wait for it, up to a bound
         threads = [threading.Thread(target=lambda: [counter.add(1) for _ in range(10_000)]) for _ in range(2)]
         for thread in threads:
@@ -86,7 +87,16 @@ def test_few_wait_and_many_never(reader: InMemoryMetricReader, meter: Any) -> No
     for thread in threads:
         thread.join()
     reader.collect()  # the zeros
-    assert [point.value for point in points(reader)] == [noted.BATCH + 20_000]
+    assert [point.value for point in points(reader)] == [noted.FEW + 20_000]
+
+
+def test_the_thread_that_exports_spans_books_what_waits(meter: Any) -> None:
+    counter = meter.create_counter("c")
+    for _ in range(1000):
+        counter.add(1)
+    export.GuardedExporter(InMemorySpanExporter(), redact.Redactor()).export(())
+    assert not noted.waiting
+    assert [series.total for series in counter._series.values()] == [1000]
 
 
 def test_the_last_export_does_not_wait_for_who_waits_for_it(
@@ -117,12 +127,12 @@ def test_a_measurement_taken_in_the_midst_of_booking_waits(
     def booked(self: Any, key: noted.Key, amount: Any, *exemplar: int) -> None:
         book(self, key, amount, *exemplar)
         if amount == 1:
-            monkeypatch.setattr(noted, "BATCH", 1)
+            monkeypatch.setattr(noted, "FEW", 1)
             self.add(100)
 
     monkeypatch.setattr(tally.TallyCounter, "book", booked)
     counter.add(1)
-    monkeypatch.setattr(noted, "BATCH", 2)
+    monkeypatch.setattr(noted, "FEW", 2)
     counter.add(2)
     with noted.booked(final=False):
         assert [series.total for series in counter._series.values()] == [103]
