@@ -30,7 +30,7 @@ from taximeter_collector.errors import ConfigError, StartError
 from taximeter_collector.export import dead_letters
 from taximeter_collector.log_index import FORMAT, INSERT, Transaction, row
 from taximeter_collector.packing import worth_packing
-from taximeter_collector.process import raw
+from taximeter_collector.process import decisions, raw
 from taximeter_collector.process.chain import holders
 from taximeter_collector.prometheus.names import label_name
 from taximeter_collector.segments import (
@@ -220,9 +220,8 @@ def _log(path: Path, wanted: Wanted, *, dry_run: bool) -> int:
                 _rewrite_segment(database, segment, meta["log_id"], kept)
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
         if not dry_run:
-            if "decisions" in tables:
-                found = [(trace,) for trace in wanted.traces]
-                database.executemany("DELETE FROM decisions WHERE trace_id=?", found)
+            if tables & {"decided", "decisions"}:
+                decisions.forget(database, wanted.traces)
             if "counted" in tables and wanted.tenant:
                 pattern = f"%{json.dumps([semconv.TENANT, wanted.tenant])[1:-1]}%"
                 gone += database.execute("DELETE FROM counted WHERE attributes LIKE ?", (pattern,)).rowcount

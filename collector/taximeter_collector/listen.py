@@ -56,7 +56,22 @@ def bind(endpoint: str, path: str) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the collector has one way to stop, not one per port."""
+    """uvicorn without its signal handlers: the collector has one way to stop, not one per port.
+
+    And without its clock, which wakes each server ten times a second for a date that is not sent, and to see
+    whether it shall end.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ended = asyncio.Event()
+
+    def end(self) -> None:
+        self.should_exit = True
+        self._ended.set()
+
+    async def main_loop(self) -> None:
+        await self._ended.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -191,7 +206,7 @@ class HttpServer:
         """Let requests under way finish, within three seconds."""
         if self._handshakes:
             await self._handshakes.stop()
-        self._server.should_exit = True
+        self._server.end()
         if self._task is not None:
             await self._task
         self._socket.close()

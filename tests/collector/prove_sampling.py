@@ -18,9 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.collector import load, peers
-from taximeter_collector.process.tail_sampling import Decided
 from tests.collector.support import free_port
-from tests.collector.test_tail_sampling import ORACLE, POLICIES, outcomes, sampler, traffic, whole
+from tests.collector.test_tail_sampling import ORACLE, POLICIES, kept_by, sampler, traffic, whole
 
 _OURS_ALONE = {"expensive", "n_plus_one"}
 NAMES = [name for name, policy in POLICIES.items() if policy["type"] not in _OURS_ALONE]
@@ -98,9 +97,7 @@ def main() -> int:
         table.add_column(title, justify="left" if title == "policy" else "right")
     differing = 0
     for name in NAMES:
-        ours = {
-            o.trace_id for o in outcomes(sampler(name), rows) if isinstance(o, Decided) and o.decision.kept
-        }
+        ours = kept_by(sampler(name), rows)
         expected = {trace_id for trace_id, trace in held.items() if ORACLE[name](trace_id, trace)}
         differing += ours != theirs[name] or ours != expected
         only_ours, only_theirs = len(ours - theirs[name]), len(theirs[name] - ours)

@@ -9,7 +9,7 @@ import re
 import sqlite3
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from taximeter_collector.process import raw
 from taximeter_collector.process.chain import Chain
 from taximeter_collector.process.policies import build
 from taximeter_collector.process.stage import TailSamplingStage
-from taximeter_collector.process.tail_sampling import Decided, Late, Sampler
+from taximeter_collector.process.tail_sampling import Decided, Decision, Late, Sampler
 from taximeter_collector.signals import SIGNALS
 from tests.collector.support import (
     GrpcBackend,
@@ -205,10 +205,22 @@ def sampler(*names: str, wait_s: float = 1000, **options: Any) -> Sampler:
     return Sampler(build(configured), wait_s=wait_s, **settings)
 
 
-def outcomes(made: Sampler, rows: list[Row]) -> Iterator[Decided | Late]:
+def decided(found: Iterable[Decided | Late]) -> Iterator[tuple[bytes, Decision]]:
+    """Each trace and its decision."""
+    for outcome in found:
+        if isinstance(outcome, Decided):
+            assert len(outcome.places) in ((len(outcome.trace_ids),) if outcome.decision.kept else (0,))
+            yield from zip(outcome.trace_ids, itertools.repeat(outcome.decision))
+
+
+def outcomes(made: Sampler, rows: list[Row]) -> Iterator[tuple[bytes, Decision]]:
     for row in rows:
-        yield from made.take(row)
-    yield from made.due(1 << 62)
+        yield from decided(made.take(row))
+    yield from decided(made.due(1 << 62))
+
+
+def kept_by(made: Sampler, rows: list[Row]) -> set[bytes]:
+    return {trace_id for trace_id, decision in outcomes(made, rows) if decision.kept}
 
 
 @pytest.fixture(scope="module")
@@ -221,28 +233,23 @@ def test_each_policy_keeps_what_an_independent_implementation_keeps(recorded: li
     assert len(traces) == 20_000
     for name, rule in ORACLE.items():
         expected = {trace_id for trace_id, trace in traces.items() if rule(trace_id, trace)}
-        kept = {
-            o.trace_id
-            for o in outcomes(sampler(name), recorded)
-            if isinstance(o, Decided) and o.decision.kept
-        }
+        kept = kept_by(sampler(name), recorded)
         assert kept == expected, name
         assert name == "always" or 100 < len(kept) < 19_900, f"{name} keeps {len(kept)}: it proves nothing"
 
 
 def test_an_inverted_no_wins_over_a_yes_and_reasons_are_given(recorded: list[Row]) -> None:
     traces = whole(recorded)
-    for outcome in outcomes(sampler("not text", "failed", "slow"), recorded):
-        assert isinstance(outcome, Decided)
-        trace = traces[outcome.trace_id]
-        told = {name: ORACLE[name](outcome.trace_id, trace) for name in ("not text", "failed", "slow")}
+    for trace_id, decision in outcomes(sampler("not text", "failed", "slow"), recorded):
+        trace = traces[trace_id]
+        told = {name: ORACLE[name](trace_id, trace) for name in ("not text", "failed", "slow")}
         if not told["not text"]:
             expected = (False, "not text")
         elif told["failed"] or told["slow"]:
             expected = (True, "failed" if told["failed"] else "slow")
         else:
             expected = (True, "not text")
-        assert (outcome.decision.kept, outcome.decision.reason) == expected
+        assert (decision.kept, decision.reason) == expected
 
 
 def test_a_trace_kept_by_chance_stands_for_others_and_an_upstream_weight_counts() -> None:
@@ -254,11 +261,7 @@ def test_a_trace_kept_by_chance_stands_for_others_and_an_upstream_weight_counts(
         span = scope.spans.add(trace_id=rnd.randbytes(16), span_id=b"12345678", trace_state=state)
         span.status.code = 2 if number % 100 == 0 else 0  # type: ignore[assignment]
     row = Row(1, 1, 4000, request.SerializeToString())
-    counts = [
-        o.decision.count
-        for o in outcomes(sampler("tenth", "failed"), [row])
-        if isinstance(o, Decided) and o.decision.kept
-    ]
+    counts = [decision.count for _, decision in outcomes(sampler("tenth", "failed"), [row]) if decision.kept]
     assert set(counts) == {1, 10, 20}
     assert sum(counts) == pytest.approx(2000 + 2000 * 2, rel=0.15), "the estimate is of what was sent"
 
@@ -269,7 +272,7 @@ def test_the_rate_is_limited_in_the_time_of_the_log() -> None:
     )
     made = Sampler(build(configured), wait_s=0, wait_after_root_s=0, max_traces=9, remembered=(9, 9))
     rows = [Row(n + 1, n * 2 * MS, 1, trace_request(n)) for n in range(5000)]  # 500 spans a second, for 10 s
-    kept = sum(o.decision.kept for o in outcomes(made, rows) if isinstance(o, Decided))
+    kept = len(kept_by(made, rows))
     assert kept == pytest.approx(200 + 10 * 100, abs=2)
 
 
@@ -281,12 +284,12 @@ def test_late_spans_follow_the_decision_and_too_many_traces_are_decided_early() 
         scope.spans.add(trace_id=number.to_bytes(16)).status.code = code  # type: ignore[assignment]
     first = request.SerializeToString()
     assert list(made.take(Row(1, 0, 2, first))) == []
-    assert [o.decision.kept for o in made.due(2 * S) if isinstance(o, Decided)] == [True, False]
+    assert [decision.kept for _, decision in decided(made.due(2 * S))] == [True, False]
     [late] = made.take(Row(2, 3 * S, 2, first))
     assert isinstance(late, Late)
     assert [part.trace_id for part, _ in late.spans] == [(0).to_bytes(16)]
     small = sampler("always", max_traces=3)
-    evicted = [o.trace_id for n in range(5) for o in small.take(Row(n + 1, n, 1, trace_request(n)))]  # type: ignore[union-attr]
+    evicted = [i for n in range(5) for i, _ in decided(small.take(Row(n + 1, n, 1, trace_request(n))))]
     assert evicted == [(1).to_bytes(16), (2).to_bytes(16)]
 
 
@@ -355,7 +358,7 @@ async def test_kills_in_the_middle_change_nothing(tmp_path: Path) -> None:
             run = Run(tmp_path, *names, now=lambda: now[0])
     await run.kill()
     with closing(sqlite3.connect(tmp_path / "log" / "kept.sqlite")) as database:
-        [(early,)] = database.execute("SELECT COUNT(*) FROM decisions")
+        [(early,)] = database.execute("SELECT SUM(LENGTH(trace_ids) / size) FROM decided")
     assert 100 < early < 2000, "the kills met no decision, or came after all of them"
     run = Run(tmp_path, *names, now=lambda: 1 << 62)  # everything is due
     for _ in range(600):

@@ -1,8 +1,9 @@
 """The policies of tail sampling: which traces are worth keeping, and why.
 
 A trace is judged from facts gathered as its spans come, so that no span need be held: a policy sees
-each span once, together with its neighbours (``see``), and answers at the end (``decide``). Answers combine
-as officially: an inverted "no" wins over a "yes", a "yes" over an inverted "yes", and nothing is a "no".
+each span once, together with all of its request (``see``), and answers at the end (``decide``), for all
+traces that are due at once. Answers combine as officially: an inverted "no" wins over a "yes", a "yes" over
+an inverted "yes", and nothing is a "no".
 
 Two policies are Taximeter's own: ``expensive`` (the money of the trace's model calls) and
 ``n_plus_one`` (one statement sent many times).
@@ -12,8 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
+from enum import IntEnum
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -21,20 +22,24 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from taximeter import semconv
-from taximeter_collector.process.raw import status_code
+from taximeter_collector.process.columns import Columns
+from taximeter_collector.process.fnv import fnv1a, hashes
 
 _STATUS = {"UNSET": 0, "OK": 1, "ERROR": 2}
 _MAX_STATEMENTS = 256  # different statements counted per trace
 _FEW_TEXTS = 8  # so many searches still cost less than decoding a span
 
 
-class Answer(Enum):
+class Answer(IntEnum):
     """What one policy says of one trace."""
 
-    NO = "no"
-    YES = "yes"
-    INVERTED_NO = "inverted no"
-    INVERTED_YES = "inverted yes"
+    NO = 0
+    YES = 1
+    INVERTED_NO = 2
+    INVERTED_YES = 3
+
+
+NO, YES = Answer.NO, Answer.YES
 
 
 @dataclass(slots=True)
@@ -42,7 +47,7 @@ class Facts:
     """What is known of one trace. ``marks`` has one bit for each part of a policy that a span has met."""
 
     first_ns: int  # when its first span was received
-    places: list[int] = field(default_factory=list)  # where its spans are in the log (:func:`place`)
+    places: list[int]  # where its spans are in the log (:func:`place`)
     spans: int = 0
     start: int = 0  # ns, the earliest
     end: int = 0  # ns, the latest
@@ -54,7 +59,12 @@ class Facts:
     def add(self, starts: list[int], ends: list[int]) -> None:
         """Count spans with these times in, and stretch the time to theirs."""
         self.spans += len(starts)
-        self.start, self.end = stretched(self.start, self.end, starts, ends)
+        earliest, latest = min(starts), max(ends)
+        if not earliest:
+            self.start = stretched(self.start, 0, starts, ends)[0]
+        elif earliest < self.start or not self.start:
+            self.start = earliest
+        self.end = max(self.end, latest)
 
 
 def stretched(start: int, end: int, starts: list[int], ends: list[int]) -> tuple[int, int]:
@@ -80,11 +90,9 @@ def placed(place: int) -> tuple[int, int, int]:
 
 
 class Seen(NamedTuple):
-    """Neighbouring spans of one scope, and the facts of the trace of each; None where that is decided."""
+    """A request, and of each of its spans the facts of its trace; None where that is decided."""
 
-    resource: Any  # its Resource message
-    spans: list[bytes]
-    heads: list[Any]
+    columns: Columns
     facts: list[Facts | None]
 
 
@@ -102,15 +110,16 @@ class Policy:
     def stretch(self, facts: Facts, starts: list[int], ends: list[int]) -> None:
         """Take note of the times of spans of one trace; ``facts`` has those of what came before. Likewise."""
 
-    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
+    def decide(self, trace_ids: list[bytes], facts: list[Facts], now_ns: int) -> list[Answer]:
+        """The answer for each of these traces, in their order."""
         raise NotImplementedError
 
 
 class Always(Policy):
     """Every trace."""
 
-    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
-        return Answer.YES
+    def decide(self, trace_ids: list[bytes], facts: list[Facts], now_ns: int) -> list[Answer]:
+        return [YES] * len(facts)
 
 
 class Latency(Policy):
@@ -120,16 +129,30 @@ class Latency(Policy):
         super().__init__(name)
         self._low = values["threshold_ms"]
 
-    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
-        return Answer.YES if (facts.end - facts.start) // 1_000_000 > self._low else Answer.NO
+    def decide(self, trace_ids: list[bytes], facts: list[Facts], now_ns: int) -> list[Answer]:
+        low = self._low
+        return [YES if (trace.end - trace.start) // 1_000_000 > low else NO for trace in facts]
 
 
-class LatencyBetween(Policy):
+class _Marking(Policy):
+    """One that marks a trace for which it has seen what it looks for."""
+
+    def __init__(self, name: str, bit: int, *, invert: bool = False) -> None:
+        super().__init__(name)
+        self._bit = bit
+        self._met, self._missed = (Answer.INVERTED_NO, Answer.INVERTED_YES) if invert else (YES, NO)
+
+    def decide(self, trace_ids: list[bytes], facts: list[Facts], now_ns: int) -> list[Answer]:
+        bit, met, missed = self._bit, self._met, self._missed
+        return [met if trace.marks & bit else missed for trace in facts]
+
+
+class LatencyBetween(_Marking):
     """The same, in (low, high]; asked after every span, as officially: the order of arrival matters."""
 
     def __init__(self, name: str, values: Mapping[str, Any], bit: int) -> None:
-        super().__init__(name)
-        self._low, self._high, self._bit = values["threshold_ms"], values["upper_threshold_ms"], bit
+        super().__init__(name, bit)
+        self._low, self._high = values["threshold_ms"], values["upper_threshold_ms"]
 
     def stretch(self, facts: Facts, starts: list[int], ends: list[int]) -> None:
         start, end = facts.start, facts.end
@@ -139,35 +162,26 @@ class LatencyBetween(Policy):
                 facts.marks |= self._bit
                 return
 
-    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
-        return Answer.YES if facts.marks & self._bit else Answer.NO
 
-
-class StatusCode(Policy):
+class StatusCode(_Marking):
     """Some span has one of these statuses."""
 
     def __init__(self, name: str, values: Mapping[str, Any], bit: int) -> None:
-        super().__init__(name)
+        super().__init__(name, bit)
         self._codes = {_STATUS[code] for code in values["status_codes"]}
-        self._bit = bit
 
     def see(self, seen: Seen) -> None:
-        codes = self._codes
-        for index, status in enumerate([head.status for head in seen.heads]):
-            if status:
-                if status_code(status) not in codes:
-                    continue
-            elif 0 not in codes:
-                continue
+        coded = seen.columns.coded
+        met = [index for index, code in coded if code in self._codes]
+        if 0 in self._codes:  # those without any
+            met += {*range(len(seen.columns))}.difference(index for index, _ in coded)
+        for index in met:
             facts = seen.facts[index]
             if facts is not None:
                 facts.marks |= self._bit
 
-    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
-        return Answer.YES if facts.marks & self._bit else Answer.NO
 
-
-class Attribute(Policy):
+class Attribute(_Marking):
     """Some span, or its resource, has an attribute whose value passes a test.
 
     ``texts``: the only values that pass, where so few do: a span without any of them is not decoded.
@@ -184,28 +198,31 @@ class Attribute(Policy):
         invert: bool,
         texts: Iterable[str] = (),
     ) -> None:
-        super().__init__(name)
-        self._key, self._test, self._bit, self._invert = key, test, bit, invert
+        super().__init__(name, bit, invert=invert)
+        self._key, self._test = key, test
         self._about = key.encode()
         self._texts = [text.encode() for text in texts]
         self._needle = self._texts[0] if len(self._texts) == 1 else self._about  # a value is the rarer
         self._resource: tuple[bytes, bool] = (b"", False)  # the last one, and whether it passed
 
     def see(self, seen: Seen) -> None:
-        about: bytes = seen.resource.resource
-        if about != self._resource[0]:
-            found = self._about in about and self._passes(Resource.FromString(about).attributes)
-            self._resource = (about, found)
-        if self._resource[1]:
-            for facts in seen.facts:
+        met = [self._of_resource(scope.resource.resource) for scope in seen.columns.scopes]
+        for scope, of_resource in zip(seen.columns.scopes, met, strict=True):
+            for facts in seen.facts[scope.begin : scope.end] if of_resource else ():
                 if facts is not None:
                     facts.marks |= self._bit
+        if all(met):
             return
-        needle = self._needle
-        for index, span in [(index, span) for index, span in enumerate(seen.spans) if needle in span]:
+        for index in seen.columns.holding(self._needle):
             facts = seen.facts[index]
-            if facts is not None and not facts.marks & self._bit and self._has(span):
+            if facts is not None and not facts.marks & self._bit and self._has(seen.columns.spans[index]):
                 facts.marks |= self._bit
+
+    def _of_resource(self, resource: bytes) -> bool:
+        if resource != self._resource[0]:
+            found = self._about in resource and self._passes(Resource.FromString(resource).attributes)
+            self._resource = (resource, found)
+        return self._resource[1]
 
     def _has(self, span: bytes) -> bool:
         return (
@@ -217,12 +234,6 @@ class Attribute(Policy):
     def _passes(self, pairs: Iterable[Any]) -> bool:
         return any(pair.key == self._key and self._test(pair.value) for pair in pairs)
 
-    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
-        matched = bool(facts.marks & self._bit)
-        if self._invert:
-            return Answer.INVERTED_NO if matched else Answer.INVERTED_YES
-        return Answer.YES if matched else Answer.NO
-
 
 class Probabilistic(Policy):
     """By a hash of the trace id, the same in every collector with this salt."""
@@ -231,10 +242,11 @@ class Probabilistic(Policy):
         super().__init__(name)
         self.rate = min(1.0, values["sampling_percentage"] / 100)
         self._threshold = int(Fraction(self.rate) * ((1 << 64) - 1))  # a double would lose the last bits
-        self._seed = _fnv1a(0xCBF29CE484222325, (values["hash_salt"] or "default-hash-seed").encode())
+        self._seed = fnv1a(0xCBF29CE484222325, (values["hash_salt"] or "default-hash-seed").encode())
 
-    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
-        return Answer.YES if _fnv1a(self._seed, trace_id) <= self._threshold else Answer.NO
+    def decide(self, trace_ids: list[bytes], facts: list[Facts], now_ns: int) -> list[Answer]:
+        threshold = self._threshold
+        return [YES if found <= threshold else NO for found in hashes(self._seed, trace_ids)]
 
 
 class RateLimiting(Policy):
@@ -246,19 +258,22 @@ class RateLimiting(Policy):
         self.tokens = 2.0 * self._per_s
         self.filled_ns = 0
 
-    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
+    def decide(self, trace_ids: list[bytes], facts: list[Facts], now_ns: int) -> list[Answer]:
         if self.filled_ns:
             earned = max(0, now_ns - self.filled_ns) / 1e9 * self._per_s
             self.tokens = min(2.0 * self._per_s, self.tokens + earned)
         self.filled_ns = max(now_ns, self.filled_ns)
-        if facts.spans > self.tokens:
-            return Answer.NO
-        self.tokens -= facts.spans
-        return Answer.YES
+        return [self._take(trace.spans) for trace in facts]
+
+    def _take(self, spans: int) -> Answer:
+        if spans > self.tokens:
+            return NO
+        self.tokens -= spans
+        return YES
 
 
 class And(Policy):
-    """Every one of its policies says yes."""
+    """Every one of its policies says yes; one that comes after a no is not asked."""
 
     def __init__(self, name: str, parts: list[Policy]) -> None:
         super().__init__(name)
@@ -274,11 +289,16 @@ class And(Policy):
         for part in self._parts:
             part.stretch(facts, starts, ends)
 
-    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
+    def decide(self, trace_ids: list[bytes], facts: list[Facts], now_ns: int) -> list[Answer]:
+        left = list(range(len(facts)))
         for part in self._parts:
-            if part.decide(trace_id, facts, now_ns) in (Answer.NO, Answer.INVERTED_NO):
-                return Answer.NO
-        return Answer.YES
+            if left:
+                said = part.decide([trace_ids[n] for n in left], [facts[n] for n in left], now_ns)
+                left = [n for n, one in zip(left, said, strict=True) if one in (YES, Answer.INVERTED_YES)]
+        answers = [NO] * len(facts)
+        for n in left:
+            answers[n] = YES
+        return answers
 
 
 class Expensive(Policy):
@@ -289,15 +309,16 @@ class Expensive(Policy):
         self._least = values["min_usd"]
 
     def see(self, seen: Seen) -> None:
-        for facts, span in zip(seen.facts, seen.spans, strict=True):
-            if facts is None or b".cost.amount" not in span:
+        for index in seen.columns.holding(b".cost.amount"):
+            facts = seen.facts[index]
+            if facts is None:
                 continue
-            for pair in Span.FromString(span).attributes:
+            for pair in Span.FromString(seen.columns.spans[index]).attributes:
                 if pair.key in (semconv.GEN_AI_USAGE_COST_AMOUNT, semconv.COLLECTOR_COST_AMOUNT):
                     facts.money += pair.value.double_value or float(pair.value.int_value)
 
-    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
-        return Answer.YES if facts.money >= self._least else Answer.NO
+    def decide(self, trace_ids: list[bytes], facts: list[Facts], now_ns: int) -> list[Answer]:
+        return [YES if trace.money >= self._least else NO for trace in facts]
 
 
 class NPlusOne(Policy):
@@ -311,7 +332,7 @@ class NPlusOne(Policy):
         self._needles = [key.encode() for key in self._KEYS]
 
     def see(self, seen: Seen) -> None:
-        for facts, span in zip(seen.facts, seen.spans, strict=True):
+        for facts, span in zip(seen.facts, seen.columns.spans, strict=True):
             if facts is not None and any(needle in span for needle in self._needles):
                 self._count(facts, span)
 
@@ -325,9 +346,11 @@ class NPlusOne(Policy):
         if key in counts or len(counts) < _MAX_STATEMENTS:
             counts[key] = counts.get(key, 0) + 1
 
-    def decide(self, trace_id: bytes, facts: Facts, now_ns: int) -> Answer:
-        counts = facts.statements or {}
-        return Answer.YES if max(counts.values(), default=0) >= self._least else Answer.NO
+    def decide(self, trace_ids: list[bytes], facts: list[Facts], now_ns: int) -> list[Answer]:
+        return [YES if self._most(trace) >= self._least else NO for trace in facts]
+
+    def _most(self, facts: Facts) -> int:
+        return max((facts.statements or {}).values(), default=0)
 
 
 def build(configured: list[dict[str, Any]]) -> list[Policy]:
@@ -377,9 +400,3 @@ def _text_test(own: Mapping[str, Any]) -> Callable[[Any], bool]:
         return lambda v: v.HasField("string_value") and any(p.search(v.string_value) for p in patterns)
     values = frozenset(own["values"])
     return lambda v: v.HasField("string_value") and v.string_value in values
-
-
-def _fnv1a(state: int, data: bytes) -> int:
-    for byte in data:
-        state = ((state ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
-    return state

@@ -4,42 +4,32 @@ What is kept is decided once, for all exporters. The decision and the kept spans
 one transaction of the second log, so that after a kill a trace is either wholly decided and
 there, or undecided and still in the first log. The cursor in the first log stands before the first
 row that holds an undecided trace: what waits for a decision is never trimmed, and a stop needs
-no hurry.
-
-Tables beside the second log's own::
-
-    decisions  trace_id, kept, reason, at_seq, count
-    stage      key, value     log_id: of the first log, whose numbers at_seq and late are;
-                              late: rows up to it had their late spans passed on
+no hurry. What is written is in :mod:`~taximeter_collector.process.decisions`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any
+from functools import partial
 
 from taximeter import semconv
 from taximeter_collector.errors import Refusal
 from taximeter_collector.log import Batch, Log, Row
 from taximeter_collector.own_metrics import OwnMetrics
-from taximeter_collector.process import raw
+from taximeter_collector.process import decisions, raw
 from taximeter_collector.process.chain import Chain
 from taximeter_collector.process.policies import placed
 from taximeter_collector.process.tail_sampling import Decided, Decision, Late, Sampler
 
 _logger = logging.getLogger(__name__)
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS decisions (trace_id BLOB PRIMARY KEY, kept INTEGER, reason TEXT, at_seq INTEGER,
-    count REAL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS stage (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-"""
 _REQUEST_BYTES = 1 << 20
 _READ_BYTES = 4 << 20
+_LINGER_S = 0.1
 _NEVER = 1 << 62
 _MARKS = 1000
 
@@ -71,7 +61,9 @@ class TailSamplingStage:
         self._draining = asyncio.Event()
         self._position = source.position(self.cursor)
         sampler.seen = self._position
-        self._late = self._restore(kept.prepare(_SCHEMA))
+        known, self._late = decisions.restored(kept.prepare(decisions.SCHEMA), source.log_id)
+        for one in known:
+            sampler.restore(one.number, one.decision, one.trace_ids)
 
     @property
     def open_traces(self) -> int:
@@ -114,6 +106,8 @@ class TailSamplingStage:
         finally:
             for task in tasks:
                 task.cancel()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._draining.wait(), _LINGER_S)
 
     async def _advance(self) -> None:
         settled = self._sampler.settled
@@ -129,44 +123,45 @@ class TailSamplingStage:
 
     async def _emit(self, outcomes: list[Decided | Late]) -> bool:
         """Write what was decided, in order; False when the drain began before that was possible."""
-        decided = [o for o in outcomes if isinstance(o, Decided)]
-        wanted = {o.trace_id for o in decided if o.decision.kept or self._sampler.dry_run}
         places: dict[int, list[tuple[int, int, bytes]]] = {}  # row -> begin, end, trace
-        for trace_id, _, found in decided:
-            for place in found if trace_id in wanted else ():
-                seq, begin, end = placed(place)
-                places.setdefault(seq, []).append((begin, end, trace_id))
-        spans = await asyncio.to_thread(self._gather, await self._source.rows(places), places)
-        if self._annotate is not None:
-            annotate = self._annotate
-            spans = {trace_id: raw.grouped(annotate(raw.apart(groups))) for trace_id, groups in spans.items()}
-        for group in _grouped(outcomes, spans):
+        for outcome in outcomes:
+            if isinstance(outcome, Decided) and outcome.places:
+                for trace_id, found in zip(outcome.trace_ids, outcome.places, strict=True):
+                    for place in found:
+                        seq, begin, end = placed(place)
+                        places.setdefault(seq, []).append((begin, end, trace_id))
+        rows = await self._source.rows(places)
+        spans = await asyncio.to_thread(self._gather, rows, places)
+        requests = list(_requests(outcomes, spans))
+        for number, group in enumerate(requests, 1):
+            decided = [outcome for outcome in group if isinstance(outcome, Decided)]
             late = [o for o in group if isinstance(o, Late) and o.seq > self._late]
-            parts: list[raw.RawSpans] = []
-            for outcome in group:
-                if isinstance(outcome, Decided) and outcome.trace_id in spans:
-                    mark = self._mark(outcome.decision)
-                    parts += [
-                        raw.RawSpans(resource, scope, [span + mark for span in found])
-                        for resource, scope, found in spans[outcome.trace_id]
-                    ]
-            parts += raw.grouped(
-                part._replace(span=part.span + self._mark(d)) for o in late for part, d in o.spans
-            )
-            rows = [
-                (o.trace_id, o.decision.kept, o.decision.reason, o.decision.at_seq, o.decision.count)
-                for o in group
-                if isinstance(o, Decided)
-            ]
+            payload, items = await asyncio.to_thread(self._compose, decided, late, spans)
             last_late = max((o.seq for o in late), default=self._late)
-            items = sum(len(part.spans) for part in parts)
-            if not await self._append(
-                raw.join_groups(parts), items, _writer(rows, last_late, self._forgotten())
-            ):
+            forgotten = self._forgotten() if number == len(requests) else []
+            write = partial(decisions.write, decided=decided, forgotten=forgotten, late=last_late)
+            if not await self._append(payload, items, write):
                 return False
             self._late = last_late
-            self._count_decisions(o for o in group if isinstance(o, Decided))
+            self._count_decisions(decided)
         return True
+
+    def _compose(
+        self, decided: list[Decided], late: list[Late], spans: dict[bytes, list[raw.RawSpans]]
+    ) -> tuple[bytes, int]:
+        """One request of the kept and the late spans, with their marks; and how many they are."""
+        parts: list[raw.RawSpans] = []
+        for outcome in decided:
+            mark = self._mark(outcome.decision)
+            for trace_id in outcome.trace_ids if outcome.places else ():
+                for resource, scope, found in spans.get(trace_id, ()):
+                    parts.append(raw.RawSpans(resource, scope, [span + mark for span in found]))
+        parts += raw.grouped(
+            part._replace(span=part.span + self._mark(decision))
+            for outcome in late
+            for part, decision in outcome.spans
+        )
+        return raw.join_groups(parts), sum(len(part.spans) for part in parts)
 
     async def _append(self, payload: bytes, items: int, within: Callable[[sqlite3.Connection], None]) -> bool:
         while True:
@@ -184,18 +179,18 @@ class TailSamplingStage:
                 except TimeoutError:
                     continue
 
-    def _forgotten(self) -> list[bytes]:
+    def _forgotten(self) -> list[int]:
         forgotten, self._sampler.forgotten = self._sampler.forgotten, []
         return forgotten
 
     def _count_decisions(self, decided: Iterable[Decided]) -> None:
-        for (kept, reason), traces in Counter((o.decision.kept, o.decision.reason) for o in decided).items():
+        for _, decision, trace_ids, *_ in decided:
             self._own.add(
                 "otelcol_processor_tail_sampling_global_count_traces_sampled",
-                traces,
+                len(trace_ids),
                 processor=self.name,
-                policy=reason,
-                sampled=str(kept).lower(),
+                policy=decision.reason,
+                sampled=str(decision.kept).lower(),
             )
 
     def _gather(
@@ -208,7 +203,10 @@ class TailSamplingStage:
             parts = raw.parts(self._chain.row(row).payload, [(begin, end) for begin, end, _ in ranges])
             for (_, _, trace_id), part in zip(ranges, parts, strict=True):
                 spans.setdefault(trace_id, []).append(part)
-        return spans
+        if self._annotate is None:
+            return spans
+        annotate = self._annotate
+        return {trace_id: raw.grouped(annotate(raw.apart(groups))) for trace_id, groups in spans.items()}
 
     def _mark(self, decision: Decision) -> bytes:
         """Two encoded attributes: the reason a span was kept for and the number of traces it stands for."""
@@ -227,45 +225,28 @@ class TailSamplingStage:
             self._marks[key] = mark
         return mark
 
-    def _restore(self, database: sqlite3.Connection) -> int:
-        state = dict(database.execute("SELECT key, value FROM stage"))
-        known = state.get("log_id") == self._source.log_id
-        if not known:  # another first log: its numbers mean nothing here, the decisions still hold
-            database.execute("INSERT OR REPLACE INTO stage VALUES ('log_id', ?)", (self._source.log_id,))
-            database.execute("INSERT OR REPLACE INTO stage VALUES ('late', '0')")
-            database.execute("UPDATE decisions SET at_seq = 0")
-        for trace_id, kept, reason, at_seq, count in database.execute(
-            "SELECT * FROM decisions ORDER BY at_seq"
-        ):
-            self._sampler.restore(trace_id, Decision(bool(kept), reason, at_seq, count))
-        return int(state.get("late", 0)) if known else 0
 
-
-def _writer(
-    rows: list[tuple[Any, ...]], late: int, forgotten: list[bytes]
-) -> Callable[[sqlite3.Connection], None]:
-    def within(database: sqlite3.Connection) -> None:
-        database.executemany(
-            "DELETE FROM decisions WHERE trace_id = ?", [(trace_id,) for trace_id in forgotten]
-        )
-        database.executemany("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?)", rows)
-        database.execute("INSERT OR REPLACE INTO stage VALUES ('late', ?)", (str(late),))
-
-    return within
-
-
-def _grouped(
+def _requests(
     outcomes: list[Decided | Late], spans: dict[bytes, list[raw.RawSpans]]
 ) -> Iterator[list[Decided | Late]]:
-    """Consecutive outcomes that make up one request of a reasonable size each."""
+    """Consecutive outcomes that make up one request of a reasonable size each; a large decision is cut."""
     group: list[Decided | Late] = []
     size = 0
     for outcome in outcomes:
+        if isinstance(outcome, Decided) and outcome.places:
+            begin = 0
+            for end, trace_id in enumerate(outcome.trace_ids, 1):
+                size += sum(sum(map(len, part.spans)) for part in spans.get(trace_id, ()))
+                if size >= _REQUEST_BYTES or end == len(outcome.trace_ids):
+                    group.append(outcome.part(begin, end))
+                    begin = end
+                if size >= _REQUEST_BYTES:
+                    yield group
+                    group, size = [], 0
+            continue
         group.append(outcome)
         if isinstance(outcome, Late):
             size += sum(len(part.span) for part, _ in outcome.spans)
-        elif outcome.trace_id in spans:
-            size += sum(sum(map(len, part.spans)) for part in spans[outcome.trace_id])
         if size >= _REQUEST_BYTES:
             yield group
             group, size = [], 0

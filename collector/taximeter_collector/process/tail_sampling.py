@@ -15,18 +15,21 @@ come later follow the decision while it is remembered.
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from taximeter_collector.log import Row
-from taximeter_collector.process import raw
+from taximeter_collector.process.columns import Columns, Scope
 from taximeter_collector.process.policies import Always, Answer, Facts, Policy, Seen, place, placed
 from taximeter_collector.process.policies import build as policies
 from taximeter_collector.process.raw import RawSpan
+
+_TOGETHER = 1000  # so many traces at most are decided, and forgotten, at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,22 @@ class Decision:
 
 
 class Decided(NamedTuple):
-    """A decision just made, and where the trace's spans are."""
+    """A decision just made for some traces, and where the spans of each are, unless they are dropped.
 
-    trace_id: bytes
+    ``number`` is that of the decision, ``first`` that of the first trace among all it was made for: who
+    writes it down may cut it (:meth:`part`).
+    """
+
+    number: int
     decision: Decision
-    places: list[int]  # (:func:`~taximeter_collector.process.policies.place`)
+    trace_ids: list[bytes]
+    places: list[list[int]]  # (:func:`~taximeter_collector.process.policies.place`)
+    first: int = 0
+
+    def part(self, begin: int, end: int) -> Decided:
+        """The same for some of the traces."""
+        ids, places = self.trace_ids[begin:end], self.places[begin:end]
+        return Decided(self.number, self.decision, ids, places, self.first + begin)
 
 
 class Late(NamedTuple):
@@ -74,15 +88,14 @@ class Sampler:
         self._wait_ns = int(wait_s * 1e9)
         self._root_ns = int(wait_after_root_s * 1e9)
         self._max_traces = max_traces
-        self._remembered = remembered  # kept, dropped
         self._open: OrderedDict[bytes, Facts] = OrderedDict()  # by age: the first is due first
         self._rooted: OrderedDict[bytes, int] = OrderedDict()  # when the root came; filled if that matters
-        self._decisions: tuple[OrderedDict[bytes, Decision], OrderedDict[bytes, Decision]] = (
-            OrderedDict(),
-            OrderedDict(),
-        )
+        self._decided: dict[bytes, Decision] = {}
+        self._memories = _Memory(remembered[0]), _Memory(remembered[1])  # of kept and of dropped traces
+        self._number = 0  # the last decision's
+        self._verdicts: dict[tuple[Answer, ...], tuple[bool, str, float]] = {}
         self.seen = 0  # the last row taken
-        self.forgotten: list[bytes] = []  # decisions dropped from memory since the last look
+        self.forgotten: list[int] = []  # decisions dropped from memory since the last look, by number
 
     @property
     def open_traces(self) -> int:
@@ -95,9 +108,10 @@ class Sampler:
             return placed(facts.places[0])[0] - 1
         return self.seen
 
-    def restore(self, trace_id: bytes, decision: Decision) -> None:
+    def restore(self, number: int, decision: Decision, trace_ids: list[bytes]) -> None:
         """Remember a decision of an earlier run."""
-        self._decisions[not decision.kept][trace_id] = decision
+        self._number = max(self._number, number)
+        self._remember(number, decision, trace_ids)
 
     def take(self, row: Row) -> Iterator[Decided | Late]:
         """Note one row's spans; first decide what was due when it came."""
@@ -108,21 +122,27 @@ class Sampler:
             late = self._note(row)
         if late:
             yield Late(row.seq, late)
-        while len(self._open) > self._max_traces:
-            yield self._decide(next(iter(self._open)), row.received_ns)
+        if len(self._open) > self._max_traces:
+            yield from self._decide(
+                list(islice(self._open, len(self._open) - self._max_traces)), row.received_ns
+            )
 
     def due(self, now_ns: int) -> Iterator[Decided]:
         """Decide the traces whose time is up."""
-        while self._rooted:
-            trace_id, rooted_ns = next(iter(self._rooted.items()))
+        due: list[bytes] = []
+        for trace_id, rooted_ns in self._rooted.items():
             if rooted_ns + self._root_ns > now_ns:
                 break
-            yield self._decide(trace_id, now_ns)
-        while self._open:
-            trace_id, facts = next(iter(self._open.items()))
+            due.append(trace_id)
+        if due:
+            yield from self._decide(due, now_ns)
+            due = []
+        for trace_id, facts in self._open.items():
             if facts.first_ns + self._wait_ns > now_ns:
                 break
-            yield self._decide(trace_id, now_ns)
+            due.append(trace_id)
+        if due:
+            yield from self._decide(due, now_ns)
 
     def next_due_ns(self) -> int | None:
         """When the next trace's time is up; None when none is open."""
@@ -133,81 +153,112 @@ class Sampler:
             return min(due, rooted_ns + self._root_ns)
         return due
 
-    def _known(self, trace_id: bytes) -> Decision | None:
-        return self._decisions[0].get(trace_id) or self._decisions[1].get(trace_id)
-
     def _note(self, row: Row) -> list[tuple[RawSpan, Decision]]:
         """Note a row's spans; returns those that come after their trace was decided."""
+        columns = Columns(row.payload, careful=bool(self._root_ns))
+        trace_ids, starts, ends, heads = columns.trace_ids, columns.starts, columns.ends, columns.heads
         late: list[tuple[RawSpan, Decision]] = []
-        before = 0  # spans of the row's earlier scopes
-        for resource, scope, spans, heads in raw.heads(row.payload):
-            ids = raw.trace_ids(spans)
-            starts, ends = [head.start for head in heads], [head.end for head in heads]
-            owners: list[Facts | None] = []
-            begin, count = 0, len(ids)
-            while begin < count:  # by runs: most neighbours belong to one trace
-                trace_id, end = ids[begin], begin + 1
-                while end < count and ids[end] == trace_id:
-                    end += 1
-                facts = self._facts(trace_id, row, heads[begin])
-                if facts is None:
-                    late += self._late(trace_id, row, resource, scope, spans[begin:end])
-                else:
-                    facts.places.append(place(row.seq, before + begin, before + end))
-                    for stretch in self._stretches:
-                        stretch(facts, starts[begin:end], ends[begin:end])
-                    facts.add(starts[begin:end], ends[begin:end])
-                    if self._root_ns and not all(head.parent_span_id for head in heads[begin:end]):
-                        self._rooted.setdefault(trace_id, row.received_ns)
-                owners += [facts] * (end - begin)
-                begin = end
+        owners: list[Facts | None] = []
+        for begin, end in pairwise(columns.runs()):  # most neighbours belong to one trace
+            trace_id, at = trace_ids[begin], place(row.seq, begin, end)
+            facts = self._open.get(trace_id)
+            if facts is not None:
+                facts.places.append(at)
+            elif decision := self._decided.get(trace_id):
+                if (decision.kept or self.dry_run) and row.seq > decision.at_seq:
+                    late += _late(columns, begin, end, decision)
+                owners += [None] * (end - begin)
+                continue
+            else:
+                facts = self._open[trace_id] = Facts(row.received_ns, [at])
+                if heads:
+                    facts.weight = adjusted_count(heads[begin].trace_state)
+            for stretch in self._stretches:
+                stretch(facts, starts[begin:end], ends[begin:end])
+            facts.add(starts[begin:end], ends[begin:end])
+            owners += [facts] * (end - begin)
+            if self._root_ns and heads and not all(head.parent_span_id for head in heads[begin:end]):
+                self._rooted.setdefault(trace_id, row.received_ns)
+        if owners:
+            seen = Seen(columns, owners)
             for see in self._sees:
-                see(Seen(resource, spans, heads, owners))
-            before += count
+                see(seen)
         return late
 
-    def _late(
-        self, trace_id: bytes, row: Row, resource: Any, scope: Any, run: list[bytes]
-    ) -> list[tuple[RawSpan, Decision]]:
-        decision = self._known(trace_id)
-        if decision and (decision.kept or self.dry_run) and row.seq > decision.at_seq:
-            return [(RawSpan(resource, scope, span), decision) for span in run]
-        return []
+    def _decide(self, trace_ids: list[bytes], now_ns: int) -> Iterator[Decided]:
+        """Decide these traces; those of which the same is said, together."""
+        found = [self._open.pop(trace_id) for trace_id in trace_ids]
+        if self._rooted:
+            for trace_id in trace_ids:
+                self._rooted.pop(trace_id, None)
+        answers = [policy.decide(trace_ids, found, now_ns) for policy in self.policies]
+        alike: dict[tuple[float, tuple[Answer, ...]], list[int]] = {}
+        for index, said in enumerate(zip(*answers, strict=True)):
+            alike.setdefault((found[index].weight, said), []).append(index)
+        for (weight, said), indexes in alike.items():
+            if said not in self._verdicts:
+                self._verdicts[said] = verdict(self.policies, said)
+            kept, reason, chance = self._verdicts[said]
+            decision = Decision(kept, reason, self.seen, weight / chance if kept else 0.0)
+            for at in range(0, len(indexes), _TOGETHER):
+                some = indexes[at : at + _TOGETHER]
+                ids = [trace_ids[index] for index in some]
+                places = [found[index].places for index in some] if kept or self.dry_run else []
+                self._number += 1
+                self._remember(self._number, decision, ids)
+                yield Decided(self._number, decision, ids, places)
 
-    def _facts(self, trace_id: bytes, row: Row, head: Any) -> Facts | None:
-        """The open trace, begun now if need be; None when it was decided before."""
-        facts = self._open.get(trace_id)
-        if facts is None and self._known(trace_id) is None:
-            facts = self._open[trace_id] = Facts(row.received_ns, weight=adjusted_count(head.trace_state))
-        return facts
-
-    def _decide(self, trace_id: bytes, now_ns: int) -> Decided:
-        facts = self._open.pop(trace_id)
-        self._rooted.pop(trace_id, None)
-        kept, reason, chance = verdict(self.policies, trace_id, facts, now_ns)
-        decision = Decision(kept, reason, self.seen, facts.weight / chance if kept else 0.0)
-        memory = self._decisions[not kept]
-        memory[trace_id] = decision
-        while len(memory) > self._remembered[not kept]:
-            oldest, old = memory.popitem(last=False)
-            if old.at_seq > self.settled:  # a restart would decide it again: keep it a little longer
-                memory[oldest] = old
-                memory.move_to_end(oldest, last=False)
+    def _remember(self, number: int, decision: Decision, trace_ids: list[bytes]) -> None:
+        self._decided.update(dict.fromkeys(trace_ids, decision))
+        memory = self._memories[not decision.kept]
+        memory.add(number, decision, trace_ids)
+        while memory.oldest_is_too_much():
+            if memory.oldest[1].at_seq > self.settled:  # a restart would decide it again: a little longer
                 break
+            oldest, _, forgotten = memory.forget()
             self.forgotten.append(oldest)
-        return Decided(trace_id, decision, facts.places)
+            for trace_id in forgotten:
+                del self._decided[trace_id]
+
+
+class _Memory:
+    """Decisions in their order, as many as still are about a number of traces without the oldest."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._held: deque[tuple[int, Decision, list[bytes]]] = deque()
+
+    @property
+    def oldest(self) -> tuple[int, Decision, list[bytes]]:
+        return self._held[0]
+
+    def add(self, number: int, decision: Decision, trace_ids: list[bytes]) -> None:
+        self._held.append((number, decision, trace_ids))
+        self._size += len(trace_ids)
+
+    def oldest_is_too_much(self) -> bool:
+        return self._size - len(self._held[0][2]) >= self._limit
+
+    def forget(self) -> tuple[int, Decision, list[bytes]]:
+        oldest = self._held.popleft()
+        self._size -= len(oldest[2])
+        return oldest
+
+
+def _late(columns: Columns, begin: int, end: int, decision: Decision) -> Iterator[tuple[RawSpan, Decision]]:
+    scope: Scope = next(scope for scope in columns.scopes if begin < scope.end)
+    for span in columns.spans[begin:end]:
+        yield RawSpan(scope.resource, scope.scope, span), decision
 
 
 _PRECEDENCE = ((Answer.INVERTED_NO, False), (Answer.YES, True), (Answer.INVERTED_YES, True))
 
 
-def verdict(
-    policies: Iterable[Policy], trace_id: bytes, facts: Facts, now_ns: int
-) -> tuple[bool, str, float]:
-    """(kept, the policy that decided, the chance a trace like this had). All policies are asked."""
+def verdict(policies: Iterable[Policy], answers: Iterable[Answer]) -> tuple[bool, str, float]:
+    """(kept, the policy that decided, the chance a trace like this had)."""
     best: dict[Answer, Policy] = {}
-    for policy in policies:
-        answer = policy.decide(trace_id, facts, now_ns)
+    for policy, answer in zip(policies, answers, strict=True):
         # Kept for certain by one policy, by chance by another: it was certain.
         if answer is not Answer.NO and (answer not in best or policy.rate > best[answer].rate):
             best[answer] = policy
