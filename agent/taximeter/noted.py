@@ -59,6 +59,7 @@ class Book(Protocol):
 _books: list[weakref.ref[Book]] = []
 #: What is not booked yet: whoever adds to it looks whether that makes a batch.
 waiting: Final[deque[Note]] = deque()
+note: Final = waiting.append
 _lock = threading.Lock()
 _booking = 0  # the thread that does
 _since = time_ns()
@@ -75,7 +76,7 @@ def since() -> int:
     return _since
 
 
-def key(labels: Mapping[str, Any] | None) -> Key:
+def key_of(labels: Mapping[str, Any] | None) -> Key:
     """``labels`` as they are now."""
     if not labels:
         return ()
@@ -90,9 +91,9 @@ def key(labels: Mapping[str, Any] | None) -> Key:
 def put(book: int, key: Key, amount: Any, span: trace.SpanContext | None) -> None:
     """Take one measurement of a book that is no instrument: ``amount`` may be a tuple."""
     if span is None:
-        waiting.append((book, key, amount, 0, 0, 0))
+        note((book, key, amount, 0, 0, 0))
     else:
-        waiting.append((book, key, amount, span[1], span[0], time_ns()))
+        note((book, key, amount, span[1], span[0], time_ns()))
     if len(waiting) >= FEW:
         catch_up()
 

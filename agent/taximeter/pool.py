@@ -13,6 +13,7 @@ from typing import Any, Final
 from taximeter import account as accounts
 from taximeter import guard, meters, noted, semconv
 
+_now = time.perf_counter
 _MAX_KEPT: Final = 1024
 _labels: dict[str, noted.Labels] = {}  # by the pool's name
 
@@ -36,29 +37,29 @@ def install() -> None:
 
 def _timed(function: Callable[..., Any]) -> Callable[..., Any]:
     def getconn(self: Any, *args: Any, **kwargs: Any) -> Any:
-        started = time.perf_counter()
+        started = _now()
         try:
             return function(self, *args, **kwargs)
         finally:
-            _waited(self, time.perf_counter() - started)
+            _waited(self, _now() - started)
 
     return getconn
 
 
 def _timed_async(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     async def getconn(self: Any, *args: Any, **kwargs: Any) -> Any:
-        started = time.perf_counter()
+        started = _now()
         try:
             return await function(self, *args, **kwargs)
         finally:
-            _waited(self, time.perf_counter() - started)
+            _waited(self, _now() - started)
 
     return getconn
 
 
 def _waited(pool: Any, seconds: float) -> None:
     try:
-        accounts.running().pool_wait(seconds)
+        (accounts.current.get() or accounts.OUTSIDE).pool_wait(seconds)
         if (instruments := meters.get()) is not None:
             # A pool is named pool-1, pool-2 in the order of making unless the service names it.
             labels = _labels.get(pool.name)

@@ -27,7 +27,9 @@ from opentelemetry.sdk.metrics import export as points
 from opentelemetry.util.types import Attributes
 
 from taximeter import current, guard, noted
-from taximeter.noted import waiting
+from taximeter.current import SPAN_KEY
+from taximeter.current import context as running_context
+from taximeter.noted import FEW, Labels, key_of, note, waiting
 from taximeter.spans import Span
 
 OVERFLOW: Final[Mapping[str, bool]] = {"otel.metric.overflow": True}
@@ -78,6 +80,7 @@ class Tally:
         self.name, self.unit, self.description = name, unit, description
         self._limit = limit
         self.sampler = sampler
+        self._usual = sampler is sampled
         self._buckets = 0
         self._number = noted.number(self)
         self.reset()
@@ -92,18 +95,15 @@ class Tally:
     def note(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
         """Take one measurement: all of it here, since a request comes by thirty times."""
         try:
-            key = attributes.key if type(attributes) is noted.Labels else noted.key(attributes)
-            running: Any = (current.context() if context is None else context).get(current.SPAN_KEY)
-            span: trace.SpanContext | None
-            if type(running) is Span and running._context[3] & 1 and self.sampler is sampled:
-                span = running._context  # what it would say
+            key = attributes.key if type(attributes) is Labels else key_of(attributes)
+            running: Any = (running_context() if context is None else context).get(SPAN_KEY)
+            if type(running) is Span and (named := running._context)[3] & 1 and self._usual:
+                note((self._number, key, amount, named[1], named[0], time_ns()))  # as the sampler would say
+            elif (found := self.sampler(context)) is None:
+                note((self._number, key, amount, 0, 0, 0))
             else:
-                span = self.sampler(context)
-            if span is None:
-                waiting.append((self._number, key, amount, 0, 0, 0))
-            else:
-                waiting.append((self._number, key, amount, span[1], span[0], time_ns()))
-            if len(waiting) >= noted.FEW:
+                note((self._number, key, amount, found[1], found[0], time_ns()))
+            if len(waiting) >= FEW:
                 noted.catch_up()
         except Exception as error:
             guard.caught("metrics.note", error)
