@@ -30,8 +30,10 @@ _NEAR: Final = 6  # of them, by which a way is known again
 _MAX_KNOWN: Final = 20_000
 
 
-#: How far out a frame lies, its code, and the instruction it is at where that matters. No code: no frame.
-Mark = tuple[int, CodeType | None, int | None]
+_frame: Final = sys._getframe
+#: How far out a frame lies, its code, and the instruction it is at where that matters.
+Mark = tuple[int, CodeType, int | None]
+_OUTERMOST: Final = -1  # in place of the instruction: nothing lies further out
 
 
 class Place(NamedTuple):
@@ -84,14 +86,14 @@ NOWHERE: Final = Site(())
 
 def find(count: int, above: int = 1) -> Site:
     """The innermost ``count`` lines of the service's code on the stack, from ``above`` frames up."""
-    at = above
-    frame: FrameType | None = sys._getframe(at)
-    while frame is not None and at - above < MAX_FRAMES:
+    frame: FrameType | None = _frame(above)
+    for at in range(above, above + MAX_FRAMES):
+        if frame is None:
+            break
         code = frame.f_code
-        known = _known.get(id(code))
-        if (own(code) if known is None else known[1]) is None:
+        path = _known[id(code)][1] if id(code) in _known else own(code)
+        if path is None:
             frame = frame.f_back
-            at += 1
             continue
         # By instruction: Python looks a line's number up by walking a table, which costs 1 us.
         key = id(code), frame.f_lasti, count
@@ -101,18 +103,22 @@ def find(count: int, above: int = 1) -> Site:
             if len(_sites) < _MAX_KNOWN:
                 _sites[key] = ways
         for marks, found, _ in ways:
-            for distance, seen, instruction in marks:
-                try:
-                    other = sys._getframe(at + distance)
-                except ValueError:  # the stack has fewer
-                    if seen is None:
-                        continue
-                    break
-                if other.f_code is not seen or (instruction is not None and instruction != other.f_lasti):
-                    break
-            else:
-                return found
-        marks, found = _walk(frame, count, MAX_FRAMES - (at - above))
+            try:
+                for distance, seen, instruction in marks:
+                    other = _frame(at + distance)
+                    if other.f_code is not seen:
+                        break
+                    if (
+                        instruction is not None
+                        and instruction != other.f_lasti
+                        and (instruction != _OUTERMOST or other.f_back is not None)
+                    ):
+                        break
+                else:
+                    return found
+            except ValueError:  # the stack has fewer
+                continue
+        marks, found = _walk(frame, count, above + MAX_FRAMES - at)
         if len(ways) < _MAX_WAYS:
             ways.append((marks, found, code))
         return found
@@ -137,8 +143,8 @@ def _walk(start: FrameType, count: int, left: int) -> tuple[tuple[Mark, ...], Si
         frame, distance = frame.f_back, distance + 1
     if len(found) < count:
         del marks[outermost + _NEAR : -1]
-        if frame is None:
-            marks.append((distance, None, None))
+        if frame is None and marks:
+            marks[-1] = (*marks[-1][:2], _OUTERMOST)
     return tuple(marks), Site(tuple(found))
 
 

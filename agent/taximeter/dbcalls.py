@@ -21,7 +21,7 @@ from functools import cache
 from typing import Any, Final
 
 from opentelemetry import trace
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.instrumentation._semconv import _StabilityMode
 from opentelemetry.instrumentation.utils import _SUPPRESS_INSTRUMENTATION_KEY_PLAIN
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -246,10 +246,14 @@ def end(cursor: Any, begun: Begun, failure: BaseException | None) -> None:
                 span.set_status(Status(StatusCode.ERROR, f"{type(failure).__name__}: {failure}"))
             span.set_attributes(found)
         span.end()
-        context = current.of(span)
+        context = Context({_SPAN_KEY: span})
         calls.duration(seconds, told, context)
-        if answered and isinstance(rows := getattr(cursor, "rowcount", None), int) and rows >= 0:
-            calls.rows(rows, known.labels, context)
+        if answered:
+            rows: Any = None if found is None else found.get(semconv.DB_RESPONSE_RETURNED_ROWS)
+            if rows is None:
+                rows = getattr(cursor, "rowcount", None)
+            if isinstance(rows, int) and rows >= 0:
+                calls.rows(rows, known.labels, context)
         if known.statement.counted:
             account.db_call(known.text, seconds)
     except Exception as problem:

@@ -67,7 +67,10 @@ def answered(found: evidence.Attributes, cursor: Any, steps: walks.Walks | None,
     ``steps`` of a repeated one are told the keys of its first row and its last.
     """
     try:
-        connection = cursor.connection
+        try:
+            connection = cursor._conn  # psycopg 3's; its property is a call
+        except AttributeError:
+            connection = cursor.connection
         number = getattr(connection, "_taximeter_transaction", 0)
         if number and connection.pgconn.transaction_status == _IN_TRANSACTION:
             found[semconv.DB_TRANSACTION] = number
@@ -89,12 +92,13 @@ def answered(found: evidence.Attributes, cursor: Any, steps: walks.Walks | None,
 def _ends(result: Any) -> list[str]:
     """The keys of the first row and the last."""
     found: list[str] = []
-    last = result.ntuples - 1
+    last, columns = result.ntuples - 1, range(result.nfields)
+    form, get = result.fformat, result.get_value
     for row in (0, last) if last else (0,):
         left = walks.MAX_VALUES
-        for column in range(result.nfields):
-            if result.fformat(column) == 0:  # text, not binary
-                value = result.get_value(row, column)
+        for column in columns:
+            if form(column) == 0:  # text, not binary
+                value = get(row, column)
                 if value and value not in (b"t", b"f") and len(value) <= evidence.MAX_KEY:
                     text = value.decode("utf-8", "replace")
                     if len(text) <= walks.MAX_KEY:

@@ -49,7 +49,7 @@ def _own_sha256() -> Any:
 class Hasher:
     """Hashes under one key. ``key`` is any secret; its id tells keys apart and reveals nothing."""
 
-    __slots__ = ("_long", "_planes_seed", "_short", "id")
+    __slots__ = ("_long", "_planes_seed", "_short", "_value", "id")
 
     def __init__(self, key: bytes) -> None:
         if not key:
@@ -60,6 +60,7 @@ class Hasher:
         own = _own_sha256()
         self._short = own(inner), own(outer)
         self._long = hashlib.sha256(inner), hashlib.sha256(outer)
+        self._value = own(inner + _VALUE), self._short[1]  # that each value begins with
         self.id = self.digest(f"{_DOMAIN}key-id".encode()).hex()[:8]
         self._planes_seed = self.digest(f"{_DOMAIN}planes".encode())
 
@@ -100,8 +101,14 @@ class Hasher:
                         text += f"s{len(each)}:{each}"
                     else:
                         break
-                else:
-                    return self.digest(_VALUE + text.encode())[:8].hex()
+                else:  # as in digest()
+                    inner, outer = self._value
+                    inner = inner.copy()
+                    inner.update(text.encode())
+                    outer = outer.copy()
+                    outer.update(inner.digest())
+                    written: str = outer.hexdigest()[:16]
+                    return written
         return self.digest(_VALUE + encode(value, limit))[:8].hex()
 
     def chain(self, previous: bytes, block: bytes) -> bytes:
