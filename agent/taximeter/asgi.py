@@ -14,19 +14,17 @@ official one.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any, Final
 
 from opentelemetry import context as contexts
 from opentelemetry import propagate, trace
 from opentelemetry.instrumentation.propagators import get_global_response_propagator
-from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.trace import Span
 from opentelemetry.trace import SpanKind, Status, StatusCode
-from opentelemetry.util.http import detect_synthetic_user_agent, normalize_user_agent, sanitize_method
 
 from taximeter import account as accounts
-from taximeter import current, guard, noted, redact, semconv, serverspan, settings
+from taximeter import asgisaid, current, guard, noted, redact, semconv, serverspan, settings, spans
 from taximeter.exchange import EXCHANGE, App, Exchange, Message, Receive, Scope, Send
 
 _MAX_ROUTES: Final = 4096
@@ -94,13 +92,14 @@ class Light:
             exchange.settle()
 
     def _begin(self, scope: Scope) -> LightExchange | None:
-        if self._excluded is not None and self._excluded.url_disabled(_url(scope)):
+        if self._excluded is not None and self._excluded.url_disabled(asgisaid.url(scope)):
             return None
         raw = scope.get("method", "")
-        method = _method(raw)
+        method = asgisaid.method(raw)
         scheme, version = scope.get("scheme", ""), scope.get("http_version", "")
         server = scope.get("server") or ("", None)
-        attributes: dict[str, Any] = dict(_fixed(method, scheme, version, (server[0], server[1])))
+        fixed = asgisaid.fixed(method, scheme, version, (server[0], server[1]))
+        attributes: dict[str, Any] = {}
         if path := scope.get("path"):
             attributes[semconv.URL_PATH] = path
         propagated, size = False, None
@@ -108,7 +107,7 @@ class Light:
             if header in _STANDARD:
                 propagated = True
             elif header == b"user-agent":
-                agent, synthetic = _agent(value)
+                agent, synthetic = asgisaid.agent(value)
                 if synthetic is not None:
                     attributes["user_agent.synthetic.type"] = synthetic
                 if self._clients and agent:
@@ -125,12 +124,15 @@ class Light:
             kind = SpanKind.SERVER
             parent = self._parent(scope, parent, propagated)
         name = "HTTP" if method == "_OTHER" else method
-        span = self._tracer.start_span(name, parent, kind, attributes)
+        later = asgisaid.unseen(self._tracer)
+        span = self._tracer.start_span(name, parent, kind, fixed if later else {**fixed, **attributes})
         within = trace.set_span_in_context(span, parent)
         exchange = LightExchange(self, scope, span, name, within)
+        if later:
+            exchange.attributes = attributes
         exchange.labels = method, scheme, version
         exchange.size = size
-        active = exchange.active = _active(method, scheme)
+        active = exchange.active = asgisaid.active(method, scheme)
         self._active.add(1, active)
         scope[EXCHANGE] = exchange
         exchange.tokens = (
@@ -144,7 +146,11 @@ class Light:
         propagator = propagate.get_global_textmap()
         if propagator is not self._propagator or not self._standard:
             self._propagator, self._standard = propagator, propagator.fields <= _STANDARD_NAMES
-        return propagator.extract(scope, parent, _HEADERS) if propagated or not self._standard else parent
+        return (
+            propagator.extract(scope, parent, asgisaid.HEADERS)
+            if propagated or not self._standard
+            else parent
+        )
 
     def route(self, exchange: LightExchange) -> str | None:
         """The template of what the application chose, as the instrumentor would have named it."""
@@ -175,7 +181,7 @@ class Light:
     def measure(self, exchange: LightExchange) -> None:
         """Record the request's metrics, once; its span is current."""
         account = exchange.account
-        labels = _outcome(exchange.labels, account.route, exchange.status, exchange.error)
+        labels = asgisaid.outcome(exchange.labels, account.route, exchange.status, exchange.error)
         assert account.ended is not None
         self._duration.record(account.ended, labels)
         self._active.add(-1, exchange.active)
@@ -192,6 +198,8 @@ class LightExchange(Exchange):
     routed = False
     size: int | None = None  # of the request's body, as announced
     tokens: tuple[Any, Any] | None = None
+
+    attributes: Mapping[str, Any] = {}  # to be said at the end
 
     active: noted.Labels
     labels: tuple[str, str, str]
@@ -246,13 +254,18 @@ class LightExchange(Exchange):
             guard.caught("request.failed", failure)
 
     def finish(self, span: trace.Span) -> None:
-        self.find_route()
+        if not self.routed:
+            self.find_route()
         attributes = serverspan.attributes(self.account)
+        attributes.update(self.attributes)
         if self.status is not None:
             attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = self.status
         if (route := self.account.route) is not None:
             attributes[semconv.HTTP_ROUTE] = route
-            span.update_name(f"{self.method} {route}")
+            if type(span) is spans.Span:
+                span._name = f"{self.method} {route}"  # without a lock
+            else:
+                span.update_name(f"{self.method} {route}")
         if self.error is not None:
             attributes[semconv.ERROR_TYPE] = self.error
             if isinstance(span, Span) and span.status.status_code is not StatusCode.ERROR:
@@ -262,8 +275,10 @@ class LightExchange(Exchange):
 
     def settle(self) -> None:
         try:
-            self.close()
-            self.find_route()
+            if not self.account.closed:
+                self.close()
+            if not self.routed:
+                self.find_route()
             self.scope.pop(EXCHANGE, None)
             self.server.measure(self)
             super().settle()
@@ -274,80 +289,3 @@ class LightExchange(Exchange):
             if self.tokens is not None:
                 contexts.detach(self.tokens[0])
                 accounts.current.reset(self.tokens[1])
-
-
-@lru_cache(maxsize=256)
-def _method(raw: str) -> str:
-    return sanitize_method(raw.strip()) or ""
-
-
-@lru_cache(maxsize=1024)
-def _fixed(method: str, scheme: str, version: str, server: tuple[str, int | None]) -> dict[str, Any]:
-    """What is the same for most requests; the odd spelling of the address is the official one."""
-    host, port = server
-    found: dict[str, Any] = {}
-    if scheme:
-        found["url.scheme"] = scheme
-    if host:
-        found["server.address"] = host if str(port) == "80" else f"{host}:{port}"
-    if port:
-        found["server.port"] = port
-    if version:
-        found["network.protocol.version"] = version
-    if method:
-        found[semconv.HTTP_REQUEST_METHOD] = method
-    return found
-
-
-@lru_cache(maxsize=256)
-def _active(method: str, scheme: str) -> noted.Labels:
-    return noted.Labels({semconv.HTTP_REQUEST_METHOD: method, "url.scheme": scheme})
-
-
-@lru_cache(maxsize=4096)
-def _outcome(
-    request: tuple[str, str, str], route: str | None, status: int | None, error: str | None
-) -> noted.Labels:
-    """The labels of the duration histogram."""
-    method, scheme, version = request
-    found: dict[str, Any] = {
-        "url.scheme": scheme,
-        "network.protocol.version": version,
-        semconv.HTTP_REQUEST_METHOD: method,
-    }
-    if route is not None:
-        found[semconv.HTTP_ROUTE] = route
-    if status is not None:
-        found[semconv.HTTP_RESPONSE_STATUS_CODE] = status
-    if error is not None:
-        found[semconv.ERROR_TYPE] = error
-    return noted.Labels(found)
-
-
-class _Headers(Getter[Scope]):
-    """Reads a scope's headers for a propagator."""
-
-    def get(self, carrier: Scope, key: str) -> list[str] | None:
-        wanted = key.lower().encode("latin-1")
-        found = [value.decode("utf-8", "replace") for name, value in carrier["headers"] if name == wanted]
-        return found or None
-
-    def keys(self, carrier: Scope) -> list[str]:
-        return [name.decode("latin-1") for name, _ in carrier["headers"]]
-
-
-_HEADERS: Final = _Headers()
-
-
-@lru_cache(maxsize=1024)
-def _agent(value: bytes) -> tuple[str | None, str | None]:
-    """The caller's program, and whether it is a known robot."""
-    agent = normalize_user_agent(value.decode("utf-8", "replace"))
-    return agent, detect_synthetic_user_agent(agent)
-
-
-def _url(scope: Scope) -> str:
-    from opentelemetry.instrumentation.asgi import get_host_port_url_tuple  # noqa: PLC0415
-
-    url: str = get_host_port_url_tuple(scope)[2]  # type: ignore[no-untyped-call]
-    return url

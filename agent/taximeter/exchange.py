@@ -99,7 +99,8 @@ class Exchange:
         more = message.get("more_body", False)
         body = message.get("body", b"")
         if body:
-            self._stamp_first()
+            if self.account.first_byte is None:
+                self._stamp_first()
             self._sent += len(body)
         if more:
             self._bodies += 1
@@ -123,7 +124,8 @@ class Exchange:
         if account.closed:
             return
         account.closed = True
-        self._stamp_end()
+        if account.ended is None:
+            self._stamp_end()
         span = self.span
         if span.is_recording():
             self.finish(span)
@@ -142,7 +144,8 @@ class Exchange:
     def settle(self) -> None:
         """The application has returned (or raised): add the account to the metrics."""
         try:
-            self.close()
+            if not self.account.closed:
+                self.close()
             if (instruments := meters.get()) is not None:
                 instruments.settle(self.account)
         except Exception as error:

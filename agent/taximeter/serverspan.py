@@ -24,20 +24,20 @@ def attributes(account: accounts.Account) -> dict[str, str | bool | int | float]
         semconv.REQUEST_TOKENS_CACHED: total.tokens_cached,
         semconv.REQUEST_COST: total.cost,
         semconv.REQUEST_UNPRICED_CALLS: total.unpriced_calls,
-        semconv.REQUEST_CACHE_LOOKUPS: total.cache_lookups,
-        semconv.REQUEST_CACHE_HITS: total.cache_hits,
+        semconv.REQUEST_CACHE_LOOKUPS: total.cache_lookups if total.caches else 0,
+        semconv.REQUEST_CACHE_HITS: total.cache_hits if total.caches else 0,
         semconv.REQUEST_STREAMED: account.streamed,
     }
     if account.first_byte is not None:
         found[semconv.REQUEST_FIRST_BYTE] = account.first_byte
-    for key, value in (
-        (semconv.TENANT, account.tenant),
-        (semconv.FEATURE, account.feature),
-        (semconv.SEGMENT, account.segment),
-        (semconv.FLAGS, account.flags),
-    ):
-        if value is not None:
-            found[key] = value
+    if account.tenant is not None:
+        found[semconv.TENANT] = account.tenant
+    if account.feature is not None:
+        found[semconv.FEATURE] = account.feature
+    if account.segment is not None:
+        found[semconv.SEGMENT] = account.segment
+    if account.flags is not None:
+        found[semconv.FLAGS] = account.flags
     if account.lookups is not None and (text := account.lookups.text()):
         found[semconv.CACHE_LOOKUPS] = text
         found[semconv.EVIDENCE_KEY] = hashkey.hasher().id

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from opentelemetry.metrics import NoOpHistogram, NoOpUpDownCounter
+from opentelemetry.sdk.trace import SpanProcessor, sampling
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from taximeter import asgi, spans
 from tests.agent.conftest import Start
 from tests.agent.receiver import Receiver
 
@@ -71,3 +80,57 @@ def test_what_only_the_official_one_can_do_brings_it_back(receiver: Receiver, st
     (span,) = receiver.servers("/plain/{name}")
     assert span.attributes["http.request.header.x_colour"] == ("green",)
     assert span.attributes["taximeter.request.db.calls"] == 0
+
+
+SCOPE = {
+    **{"type": "http", "method": "GET", "scheme": "http", "http_version": "1.1", "path": "/rooms/7"},
+    **{"server": ("hotel", 8080), "client": ("10.0.0.1", 1), "headers": [], "query_string": b""},
+}
+STARTED = {
+    **{"url.scheme": "http", "server.address": "hotel:8080", "server.port": 8080, "url.path": "/rooms/7"},
+    **{"network.protocol.version": "1.1", "http.request.method": "GET"},
+}
+
+
+@pytest.mark.parametrize("who", ["nobody", "a sampler", "a processor"])
+def test_who_looks_at_a_span_as_it_starts_sees_what_it_says(who: str) -> None:
+    looked: list[dict[str, Any]] = []
+
+    class Sampler(sampling.StaticSampler):
+        def should_sample(self, *given: Any, **more: Any) -> sampling.SamplingResult:
+            looked.append(dict(given[4] or {}))
+            return super().should_sample(*given, **more)
+
+    class Looking(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            looked.append(dict(span.attributes))
+
+    given = {"sampler": Sampler(sampling.Decision.RECORD_AND_SAMPLE)} if who == "a sampler" else {}
+    provider = spans.TracerProvider(shutdown_on_exit=False, **given)
+    kept = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    if who == "a processor":
+        provider.add_span_processor(Looking())
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def ignore(*_: Any) -> Any:
+        pass
+
+    official: Any = SimpleNamespace(
+        app=app,
+        excluded_urls=None,
+        default_span_details=lambda scope: ("GET /rooms/{room}", {"http.route": "/rooms/{room}"}),
+        tracer=provider.get_tracer("opentelemetry.instrumentation.asgi"),
+        duration_histogram_new=NoOpHistogram("d"),
+        active_requests_counter=NoOpUpDownCounter("a"),
+        server_request_body_size_histogram=NoOpHistogram("s"),
+    )
+    asyncio.run(asgi.Light(official)(dict(SCOPE), ignore, ignore))
+    (span,) = kept.get_finished_spans()
+    assert span.attributes is not None
+    assert span.attributes.items() >= {**STARTED, "http.response.status_code": 200}.items()
+    assert span.name == "GET /rooms/{room}"
+    assert looked == ([] if who == "nobody" else [STARTED])
