@@ -115,13 +115,13 @@ def lint_expression(expression: str) -> None:
     promql_parser.parse(filled(expression, WINDOWS))
     for window in re.findall(r"\[([^\]]+)\]", expression):
         assert window in {"$__rate_interval", "$__range"} | FIXED_WINDOWS, window
-    # A counter is rated or increased (or, where its first step counts, read at its highest).
+    # A counter is rated or increased (or, where its first step counts, read at its highest or looked for).
     for found in re.finditer(r"(\w+\()?(\w+_(?:total|bucket|sum|count))\{", expression):
-        assert found[1] in {"rate(", "increase(", "max_over_time("}, f"{found[2]} is a counter: rate it"
+        assert found[1] in _OF_COUNTERS, f"{found[2]} is a counter: rate it"
     # What divides is above 0, or is a number, or a setting that is never 0.
     for found in re.finditer(r"/ (?:on \(\w*\) )?(?:group_left \(\) )?(\S.*)", expression):
         divisor = found[1]
-        guarded = divisor.startswith("(") and "> 0)" in divisor
+        guarded = divisor.startswith("(") and re.search(r"> 0(\.\d+)?\)", divisor)
         constant = re.match(r"[\d.]+", divisor)
         counted = divisor.startswith("count(") or divisor.startswith(catalogue.PG_MAX_CONNECTIONS)
         assert guarded or constant or counted, f"may divide by 0: {divisor}"
@@ -147,9 +147,10 @@ def strings() -> set[str]:
 
 EXPOSED = LABELS = strings() | {"le", "exporter", "data_type", "reason", "mode"}
 OTHERS = {name for name in EXPOSED if name.startswith(("pg_", "tempo_", "pgbouncer_", "node_"))}
+_OF_COUNTERS = {"rate(", "increase(", "max_over_time(", "count_over_time("}
 _KEYWORDS = {"sum", "by", "rate", "increase", "histogram_quantile", "or", "and", "on", "unless", "count",
-             "max", "vector", "group_left", "last_over_time", "max_over_time", "offset", "topk",
-             "avg", "clamp_max", "sort_desc"}  # fmt: skip
+             "max", "vector", "group_left", "last_over_time", "max_over_time", "count_over_time", "offset",
+             "topk", "avg", "clamp_max", "sort_desc"}  # fmt: skip
 
 
 def metrics(expression: str) -> set[str]:
