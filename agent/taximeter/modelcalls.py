@@ -39,6 +39,7 @@ from taximeter import (
     tries,
 )
 from taximeter import usage as usages
+from taximeter.tariff import Tariff
 
 WRITTEN_FOR: Final = ("1.3b",)  # versions of opentelemetry-util-genai
 _UNKNOWN: Final = "unknown"
@@ -182,7 +183,7 @@ class Pricer:
             semconv.EMBEDDINGS if embedding else data.operation_name or "chat",
         )
         tier = reading.tier or usages.tier_of(invocation.attributes.get(semconv.OPENAI_RESPONSE_SERVICE_TIER))
-        tariff = pricing.Tariff(self.book, provider, (data.response_model, data.request_model), tier)
+        tariff = Tariff(self.book, provider, (data.response_model, data.request_model), tier)
         attributes: dict[str, Any] = {}
         self.settle(
             *(call, attributes, instruments, payer, provider, tariff, reading, usage),
@@ -202,7 +203,7 @@ class Pricer:
         instruments: meters.Meters,
         payer: accounts.Payer,
         provider: str,
-        tariff: pricing.Tariff,
+        tariff: Tariff,
         reading: usages.Reading,
         usage: pricing.Usage,
         *,

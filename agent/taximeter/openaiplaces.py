@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from taximeter import account as accounts
-from taximeter import genai, meters, modelcalls, pricing, semconv
+from taximeter import genai, meters, modelcalls, semconv
 from taximeter import usage as usages
 from taximeter.noted import Labels
 from taximeter.spanattributes import Fixed
+from taximeter.tariff import Tariff
 
 MAX_KEPT: Final = 1024
 _SYSTEM: Final = "openai.response.system_fingerprint"
@@ -37,7 +38,7 @@ class Place:
         if (port := address.port) and port != 443:
             self.labels["server.port"] = port
         self.attributes = Fixed(self.labels)
-        self.tariff = pricing.Tariff(pricer.book, self.provider, (model,), "")
+        self.tariff = Tariff(pricer.book, self.provider, (model,), "")
         self._book, self._model, self._operation = pricer.book, model, operation
         self._payer: tuple[meters.Meters, accounts.Payer] | None = None
         self._answers: dict[Any, Answer] = {}
@@ -56,9 +57,7 @@ class Place:
         if found is None:
             if len(self._answers) >= MAX_KEPT:
                 self._answers.clear()
-            tariff = pricing.Tariff(
-                self._book, self.provider, (model or None, self._model), usages.tier_of(tier)
-            )
+            tariff = Tariff(self._book, self.provider, (model or None, self._model), usages.tier_of(tier))
             found = self._answers[key] = Answer(self.labels, tariff, model, tier, system)
         return found
 
@@ -66,7 +65,7 @@ class Place:
 class Answer:
     """What is the same for each answer that names one model, tier and system."""
 
-    def __init__(self, labels: Attributes, tariff: pricing.Tariff, *said: Any) -> None:
+    def __init__(self, labels: Attributes, tariff: Tariff, *said: Any) -> None:
         names = (semconv.GEN_AI_RESPONSE_MODEL, semconv.OPENAI_RESPONSE_SERVICE_TIER, _SYSTEM)
         self.attributes = {name: value for name, value in zip(names, said, strict=True) if value}
         self.labels = Labels({**labels, **self.attributes})

@@ -16,9 +16,21 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from taximeter import account as accounts
-from taximeter import current, evidence, guard, meters, modelcalls, openaisaid, prompt, semconv, tries
+from taximeter import (
+    current,
+    evidence,
+    guard,
+    meters,
+    modelcalls,
+    openaisaid,
+    plainusage,
+    prompt,
+    semconv,
+    tries,
+)
 from taximeter import usage as usages
 from taximeter.openaiplaces import MAX_KEPT, Answer, Attributes, Place
+from taximeter.spans import Span
 
 _RAW: Final = "X-Stainless-Raw-Response"
 _NOTHING: Final = usages.Reading(None)
@@ -76,6 +88,7 @@ class Calls:
         self._conversation = conversation.CONVERSATION_ID_KEY
         self._pricer = pricer
         self._places: dict[tuple[int, str], Place] = {}
+        self._direct: set[type[Any]] = set()  # clients whose property is the field
         self._inside = _deaf(self.data)
 
     def begin(self, instance: Any, args: Any, kwargs: Attributes) -> Call | None:
@@ -94,10 +107,11 @@ class Calls:
                 or (attributes := self.asked(kwargs)) is None
             ):
                 return None
-            address = instance._client.base_url
+            client = instance._client
+            address = client._base_url if type(client) in self._direct else client.base_url
             place = self._places.get((id(address), model))
             if place is None:
-                place = self._know(address, model)
+                place = self._know(client, address, model)
             call = Call(self, place, accounts.current.get() or accounts.OUTSIDE, attributes)
             if getattr(getattr(running.get(_SPAN_KEY), "_tracer", None), "foreign", True):
                 modelcalls.around(running)  # a span of a tracer that may tell of this call, too
@@ -113,9 +127,11 @@ class Calls:
             guard.caught("openaicalls.begin", error)
             return None
 
-    def _know(self, address: Any, model: str) -> Place:
+    def _know(self, client: Any, address: Any, model: str) -> Place:
         if not getattr(address, "host", None):
             raise LookupError("a client without a server")
+        if getattr(client, "_base_url", None) is address:
+            self._direct.add(type(client))
         if len(self._places) >= MAX_KEPT:
             self._places.clear()
         place = Place(address, self.operation, model, self._pricer)
@@ -144,18 +160,25 @@ class Calls:
         self._duration.record(seconds, labels, context)
         if (instruments := meters.get()) is not None:
             self._pricer.settle(
-                *(call, attributes, instruments, place.paying(instruments), place.provider, tariff),
-                *(reading, reading.usage or usages.NONE),
+                call,
+                attributes,
+                instruments,
+                place.paying(instruments),
+                place.provider,
+                tariff,
+                reading,
+                reading.usage or usages.NONE,
                 failed=error is not None,
                 # Cancelled while it was on its way: the provider may charge for it.
                 aborted=error is not None and not isinstance(error, Exception),
             )
             if (cost := attributes.get(semconv.GEN_AI_USAGE_COST_AMOUNT)) is not None:
                 instruments.operation_cost.record(cost, labels, context)
-        for name in openaisaid.LISTS:  # each by itself: a list among others has the SDK look at all of them
-            if name in attributes:
-                call.span.set_attribute(name, attributes.pop(name))
-        call.span.set_attributes(attributes)
+        span, reasons = call.span, attributes.get(openaisaid.REASONS)
+        if type(reasons) is tuple and type(span) is Span and "_attributes" not in span.__dict__:
+            # As a span keeps it; among the others it would have each of them looked at.
+            span._more[openaisaid.REASONS] = attributes.pop(openaisaid.REASONS)
+        span.set_attributes(attributes)
 
     @staticmethod
     def _failed(call: Call, error: BaseException) -> Attributes:
@@ -198,7 +221,7 @@ class Chats(Calls):
         attributes = call.attributes
         attributes |= answer.attributes
         if choices := result.choices:
-            attributes[openaisaid.REASONS] = [each.finish_reason or "error" for each in choices]
+            attributes[openaisaid.REASONS] = openaisaid.reasons(choices)
         if result.id:
             attributes["gen_ai.response.id"] = result.id
         if not (usage := result.usage):
@@ -235,7 +258,7 @@ class Embeddings(Calls):
                 call.evidence |= evidence.of_vectors([each.embedding for each in data])
         if (usage := result.usage) and (count := usage.prompt_tokens) is not None:
             attributes[semconv.GEN_AI_USAGE_INPUT_TOKENS] = count
-        plain = usages.plain_embedding(result)
+        plain = plainusage.of_embeddings(result)
         return answer, usages.read(result) if plain is None else usages.Reading(plain)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from taximeter import pricing, semconv
+from taximeter import plainusage, pricing, semconv
 from taximeter import usage as usages
 
 Attributes = dict[str, Any]
@@ -16,8 +16,9 @@ Attributes = dict[str, Any]
 REASONS: Final = "gen_ai.response.finish_reasons"
 _STOP: Final = "gen_ai.request.stop_sequences"
 _FORMATS: Final = "gen_ai.request.encoding_formats"
-#: Attributes that are lists.
-LISTS: Final = (REASONS, _STOP, _FORMATS)
+_USUAL: Final = {
+    each: (each,) for each in ("stop", "length", "tool_calls", "content_filter", "function_call")
+}
 DIMENSIONS: Final = "gen_ai.embeddings.dimension.count"
 _MOST: Final = "gen_ai.request.max_tokens"
 _ASKED_OF_EMBEDDINGS: Final = (
@@ -57,9 +58,17 @@ def of_embeddings(arguments: Attributes) -> Attributes | None:
     return attributes
 
 
+def reasons(choices: Any) -> tuple[str, ...] | list[Any]:
+    """Why each choice ended; a tuple where it is one choice and a usual reason."""
+    first = choices[0].finish_reason
+    if len(choices) == 1 and type(first) is str and (usual := _USUAL.get(first)) is not None:
+        return usual
+    return [each.finish_reason or "error" for each in choices]
+
+
 def of_usage(usage: Any, attributes: Attributes) -> usages.Reading:
     """Read a chat's usage, and put what a span says of it into ``attributes``."""
-    plain = usages.plain_chat(usage)
+    plain = plainusage.of_chat(usage)
     if plain is None:
         attributes |= _details(usage)
         return usages.read({"usage": usage})

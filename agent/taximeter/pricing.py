@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, nan
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -164,6 +164,14 @@ class Rates:
             ]
         )
 
+    def flat(self) -> tuple[float, float, float] | None:
+        """The rates of input, cached input and output, where none depends on the size; NaN: there is none."""
+        found = [self.rates.get(name, Rate(nan)) for name in ("input", "cache_read", "output")]
+        if any(rate.tiers for rate in found):
+            return None
+        fresh, cached, made = (rate.base for rate in found)
+        return fresh, cached, made
+
     def times(self, factor: float) -> Rates:
         """The same at a discount."""
         return Rates({name: rate.times(factor) for name, rate in self.rates.items()}, self.start)
@@ -225,35 +233,6 @@ class Quote(NamedTuple):
     reason: str  # "" with a cost; else no_usage, unknown_model, unknown_tier or no_rate:NAME
     entry: Model | None = None
     rates: Rates | None = None
-
-
-class Tariff:
-    """One model as one provider serves it in one tier: looked up once, until a date changes its rates."""
-
-    __slots__ = ("_book", "_models", "_provider", "_rates", "_reason", "_tier", "_until")
-
-    def __init__(self, book: PriceBook, provider: str, models: Sequence[str | None], tier: str) -> None:
-        self._book, self._provider, self._models, self._tier = book, provider, models, tier
-        self._rates: Rates | None = None
-        self._reason = ""
-        self._until = -inf
-
-    def quote(self, usage: Usage, factor: float = 1.0) -> tuple[float | None, str]:
-        """The price of a call now, or ``None`` and why, as of :meth:`PriceBook.quote`."""
-        if (now := time.time()) >= self._until:
-            self._look_up(now)
-        if self._rates is None:
-            return None, self._reason
-        try:
-            return self._rates.cost(usage, factor), ""
-        except NoRate as missing:
-            return None, f"no_rate:{missing}"
-
-    def _look_up(self, now: float) -> None:
-        entry = self._book.first(self._provider, self._models)
-        self._rates = None if entry is None else entry.rates(self._tier, now)
-        self._until = inf if entry is None else entry.until(self._tier, now)
-        self._reason = "unknown_model" if entry is None else "unknown_tier" if self._rates is None else ""
 
 
 class PriceBook:

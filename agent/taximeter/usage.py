@@ -22,7 +22,7 @@ from taximeter.pricing import Usage
 #: What providers call the tier that the plain price is for.
 _STANDARD: Final = frozenset({"", "default", "auto", "standard", "standard_only", "on_demand", "unspecified"})
 _ABSENT: Final = object()
-_MAX: Final = 10**12  # more tokens than any call has: a count beyond it is no count
+MAX: Final = 10**12  # more tokens than any call has: a count beyond it is no count
 NONE: Final = Usage()
 
 
@@ -60,76 +60,6 @@ def read(response: Any, *, tier: str = "") -> Reading:
     else:
         found = _responses(usage, response)
     return Reading(found, tier, model if isinstance(model, str) else None, _reported(usage), _factor(usage))
-
-
-#: Fields of a chat's usage and of its details, where nothing but tokens is told; all others are looked for.
-_PLAIN: Final = frozenset(
-    {
-        *("prompt_tokens", "completion_tokens", "total_tokens"),
-        *("prompt_tokens_details", "completion_tokens_details"),
-    }
-)
-_PLAIN_INPUT: Final = frozenset(
-    {"audio_tokens", "cache_write_tokens", "cached_tokens", "image_tokens", "text_tokens"}
-)
-_PLAIN_OUTPUT: Final = frozenset(
-    {
-        *("accepted_prediction_tokens", "audio_tokens", "reasoning_tokens"),
-        *("rejected_prediction_tokens", "text_tokens"),
-    }
-)
-
-
-def plain_chat(usage: Any) -> Usage | None:
-    """What :func:`read` finds in a chat's usage, in one step where it is the SDK's own object and has what
-    most have; ``None`` where it is or has anything else."""
-    told = _own(usage, _PLAIN)
-    if told is None:
-        return None
-    sent, made = told.get("prompt_tokens"), told.get("completion_tokens")
-    found: list[Any] = [sent, made]
-    of_input, of_output = told.get("prompt_tokens_details"), told.get("completion_tokens_details")
-    if of_input is None:
-        found += (0, 0, 0, 0)
-    else:
-        details = _own(of_input, _PLAIN_INPUT)
-        if details is None:
-            return None
-        found += [details.get(name) or 0 for name in _READ_OF_INPUT]
-    if of_output is None:
-        found += (0, 0)
-    else:
-        details = _own(of_output, _PLAIN_OUTPUT)
-        if details is None:
-            return None
-        found += (details.get("audio_tokens") or 0, details.get("reasoning_tokens") or 0)
-    for count in found:
-        if type(count) is not int or not 0 <= count <= _MAX:
-            return None
-    size, output, cached, written, heard, seen, spoken, thought = found
-    return Usage(size, output, cached, written, 0, heard, 0, spoken, seen, reasoning=thought)
-
-
-_READ_OF_INPUT: Final = ("cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens")
-
-
-def plain_embedding(response: Any) -> Usage | None:
-    """The same of an answer with embeddings."""
-    told = _own(response, _PLAIN_EMBEDDING)
-    counted = None if told is None else _own(told.get("usage"), _PLAIN)
-    count = None if counted is None else counted.get("prompt_tokens")
-    return Usage(count) if type(count) is int and 0 <= count <= _MAX else None
-
-
-_PLAIN_EMBEDDING: Final = frozenset({"data", "model", "object", "usage", "_request_id"})
-
-
-def _own(value: Any, known: frozenset[str]) -> dict[str, Any] | None:
-    """The fields of an SDK's object, where it has no others than ``known``."""
-    if value is None or getattr(value, "__pydantic_extra__", True):
-        return None
-    fields: dict[str, Any] = value.__dict__
-    return fields if known.issuperset(fields) else None
 
 
 def _chat(usage: Any) -> Usage:
@@ -308,7 +238,7 @@ def _int(value: Any, name: str) -> int:
     if value is None:
         return 0
     found = value.get(name) if type(value) is dict else _get(value, name)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= _MAX:
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= MAX:
         return 0
     return int(found)
 

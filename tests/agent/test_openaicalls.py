@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taximeter import guard, openaicalls, openaiplain, pricing, usage
+from taximeter import guard, openaicalls, openaiplain, plainusage, pricing, usage
 from tests.agent.receiver import Receiver
 from tests.agent.script import Script
 from tests.agent.standin import Provider
@@ -83,11 +83,11 @@ def test_a_usage_read_in_one_step_is_the_usage(name: str) -> None:
     kind = response.get("object")
     if kind == "chat.completion" and response.get("usage"):
         chat = ChatCompletion.construct(**response).usage
-        plain = usage.plain_chat(chat)
+        plain = plainusage.of_chat(chat)
         assert plain is None or usage.Reading(plain) == usage.read({"usage": chat})
     elif kind == "list" and response.get("usage"):
         made = CreateEmbeddingResponse.construct(**response)
-        plain = usage.plain_embedding(made)
+        plain = plainusage.of_embeddings(made)
         whole = usage.read(made)
         assert plain is None or usage.Reading(plain) == whole._replace(model=None)
 
@@ -100,10 +100,10 @@ def test_a_count_that_is_none_is_read_the_long_way(name: str, count: object) -> 
     sent, made = {"cached_tokens": 4}, {"reasoning_tokens": 2}
     told: Any = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
     made_of = CompletionUsage(**told, prompt_tokens_details=sent, completion_tokens_details=made)  # type: ignore[arg-type]
-    assert usage.plain_chat(made_of) == pricing.Usage(10, 5, 4, reasoning=2)
+    assert plainusage.of_chat(made_of) == pricing.Usage(10, 5, 4, reasoning=2)
     owners: Any = (made_of, made_of.prompt_tokens_details, made_of.completion_tokens_details)
     next(each for each in owners if name in each.__dict__).__dict__[name] = count
-    assert usage.plain_chat(made_of) is None
+    assert plainusage.of_chat(made_of) is None
 
 
 @pytest.mark.parametrize("part", ["Calls.tell", "Chats.asked", "Chats.take", "Place.answer", "Call.__init__"])

@@ -14,6 +14,7 @@ import pytest
 
 from taximeter import pricing
 from taximeter.pricing import Usage
+from taximeter.tariff import Tariff
 
 ROOT = Path(__file__).parents[2]
 BOOK, _ = pricing.load()
@@ -268,3 +269,31 @@ def test_pricing_imports_no_opentelemetry() -> None:
         "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "model", ["gpt-4o-mini", "text-embedding-3-small", "gpt-5.4", "claude-haiku-4-5", "none"]
+)
+@pytest.mark.parametrize(
+    "usage",
+    [
+        *(Usage(), Usage(1000), Usage(1000, 200), Usage(1000, 200, 400), Usage(10, 5, 40)),
+        *(Usage(300_000, 9, 7), Usage(900, 80, 100, 200, 50), Usage(900, 80, input_audio=70, web_search=2)),
+    ],
+)
+def test_a_tariff_that_is_kept_says_what_the_book_says(model: str, usage: Usage) -> None:
+    for provider in ("openai", "anthropic"):
+        for factor in (1.0, 1.1):
+            tariff = Tariff(BOOK, provider, (None, model), "")
+            for _ in range(2):
+                quote = BOOK.quote(provider, (None, model), usage, factor=factor)
+                assert tariff.quote(usage, factor) == (quote.cost, quote.reason)
+
+
+def test_a_tariff_changes_on_its_date(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = {"id": "m", "prices": [{"input": 1}, {"input": 3, "from": "2026-02-01"}]}
+    tariff = Tariff(book(tmp_path, model), "openai", ("m",), "")
+    for day, cost in (("2026-01-31", 1.0), ("2026-02-01", 3.0), ("2026-02-02", 3.0)):
+        now = datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        assert tariff.quote(Usage(10**6)) == (cost, "")
