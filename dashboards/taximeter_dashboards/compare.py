@@ -150,8 +150,8 @@ def _row(title: str, before: tuple[str, Rated], after: tuple[str, Rated], what: 
     panels.append(
         Panel(
             "Change against the plan's targets",
-            "Change from before to after; the plan's target is in the name. Positive is worse: go to the "
-            "figure's own panel, then to the dashboard it names.",
+            "Change from before to after, per request; the plan's target is in the name. Positive is worse: "
+            "go to the figure's own panel, then to the dashboard it names.",
             "percentunit",
             changes,
             kind="bars",
@@ -166,4 +166,5 @@ def _row(title: str, before: tuple[str, Rated], after: tuple[str, Rated], what: 
 
 
 def _target(figure: Figure) -> str:
-    return f"{figure.title} (target {figure.target:+.0%})"
+    """Short, or it is clipped where the bar begins: the panel says that all is per request."""
+    return f"{figure.title.removesuffix(' per request')} (target {figure.target:+.0%})"

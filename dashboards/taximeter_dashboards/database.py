@@ -178,8 +178,9 @@ def _pool() -> Row:
 
 def _server(limits: Limits) -> Row:
     by = c.PG_DATABASE
-    hit = f"sum by ({by}) (rate({c.PG_BLOCKS_HIT}[{p.WINDOW}]))"
-    read = f"sum by ({by}) (rate({c.PG_BLOCKS_READ}[{p.WINDOW}]))"
+    named = f'{{{by}!=""}}'  # what all databases share has no name, and would have no legend
+    hit = f"sum by ({by}) (rate({c.PG_BLOCKS_HIT}{named}[{p.WINDOW}]))"
+    read = f"sum by ({by}) (rate({c.PG_BLOCKS_READ}{named}[{p.WINDOW}]))"
     return Row(
         "The server (prometheus-postgres-exporter)",
         (

@@ -109,6 +109,8 @@ def test_panel(board: dict[str, Any], panel: dict[str, Any]) -> None:
         lint_expression(target["expr"])
         if target.get("exemplar"):
             assert "_bucket" in target["expr"]
+        if panel["type"] == "bargauge":
+            assert len(target["legendFormat"]) <= 30, "a longer name is clipped where the bar begins"
 
 
 def lint_expression(expression: str) -> None:

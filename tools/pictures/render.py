@@ -130,7 +130,7 @@ def _data(path: Path, url: str, end: float) -> dict[str, Any]:
         kept["exemplars"] = [one for each in shown for one in _exemplars(url, each["expr"], start, end)]
         panels.append(kept)
     variables = [
-        {"label": one["label"], "value": {"before": "1.0.0", "after": "2.0.0"}.get(one["name"], "All")}
+        {"label": one["label"], "value": WINDOWS.get(one["name"], "All")}
         for one in board["templating"]["list"]
         if one["type"] != "datasource"
     ]
