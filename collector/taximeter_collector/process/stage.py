@@ -29,7 +29,8 @@ from taximeter_collector.process.tail_sampling import Decided, Decision, Late, S
 _logger = logging.getLogger(__name__)
 _REQUEST_BYTES = 1 << 20
 _READ_BYTES = 4 << 20
-_LINGER_S = 0.1
+_LINGER_S = 0.1  # what comes close together is noted, and decided, together
+_ROWS = 8  # read, and let go, together
 _NEVER = 1 << 62
 _MARKS = 1000
 
@@ -130,8 +131,11 @@ class TailSamplingStage:
                     for place in found:
                         seq, begin, end = placed(place)
                         places.setdefault(seq, []).append((begin, end, trace_id))
-        rows = await self._source.rows(places)
-        spans = await asyncio.to_thread(self._gather, rows, places)
+        spans: dict[bytes, list[raw.RawSpans]] = {}
+        seqs = sorted(places)
+        for at in range(0, len(seqs), _ROWS):
+            rows = await self._source.rows(seqs[at : at + _ROWS])
+            await asyncio.to_thread(self._gather, rows, places, spans)
         requests = list(_requests(outcomes, spans))
         for number, group in enumerate(requests, 1):
             decided = [outcome for outcome in group if isinstance(outcome, Decided)]
@@ -154,7 +158,7 @@ class TailSamplingStage:
         for outcome in decided:
             mark = self._mark(outcome.decision)
             for trace_id in outcome.trace_ids if outcome.places else ():
-                for resource, scope, found in spans.get(trace_id, ()):
+                for resource, scope, found in self._annotated(spans.get(trace_id, [])):
                     parts.append(raw.RawSpans(resource, scope, [span + mark for span in found]))
         parts += raw.grouped(
             part._replace(span=part.span + self._mark(decision))
@@ -162,6 +166,9 @@ class TailSamplingStage:
             for part, decision in outcome.spans
         )
         return raw.join_groups(parts), sum(len(part.spans) for part in parts)
+
+    def _annotated(self, trace: list[raw.RawSpans]) -> list[raw.RawSpans]:
+        return raw.grouped(self._annotate(raw.apart(trace))) if self._annotate and trace else trace
 
     async def _append(self, payload: bytes, items: int, within: Callable[[sqlite3.Connection], None]) -> bool:
         while True:
@@ -194,19 +201,17 @@ class TailSamplingStage:
             )
 
     def _gather(
-        self, rows: list[Row], places: dict[int, list[tuple[int, int, bytes]]]
-    ) -> dict[bytes, list[raw.RawSpans]]:
-        """The spans of each wanted trace: the chain makes the same of a row as when they were noted."""
-        spans: dict[bytes, list[raw.RawSpans]] = {}
+        self,
+        rows: list[Row],
+        places: dict[int, list[tuple[int, int, bytes]]],
+        spans: dict[bytes, list[raw.RawSpans]],
+    ) -> None:
+        """Add the spans of each wanted trace: the chain makes the same of a row as when they were noted."""
         for row in rows:
             ranges = places[row.seq]
             parts = raw.parts(self._chain.row(row).payload, [(begin, end) for begin, end, _ in ranges])
             for (_, _, trace_id), part in zip(ranges, parts, strict=True):
                 spans.setdefault(trace_id, []).append(part)
-        if self._annotate is None:
-            return spans
-        annotate = self._annotate
-        return {trace_id: raw.grouped(annotate(raw.apart(groups))) for trace_id, groups in spans.items()}
 
     def _mark(self, decision: Decision) -> bytes:
         """Two encoded attributes: the reason a span was kept for and the number of traces it stands for."""
