@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from taximeter_cli.main import main
-from tests.analysis.advise.test_detectors import n_plus_one
+from tests.analysis.advise.plants import n_plus_one
 from tests.analysis.stores import Builder
 
 
