@@ -44,6 +44,12 @@ class Load:
     spread: float = 0.0  # of the mix of requests and hotels
     fail_rate: float = 0.02  # share of the model calls that the provider refuses at first
 
+    @property
+    def models(self) -> str:
+        """How fast the models of the example's provider answer, in words."""
+        times = "" if self.latency_scale == 1 else f"{self.latency_scale:g} times "
+        return f"the models take about {times}as long to answer as the real services"
+
 
 @dataclass(frozen=True, slots=True)
 class Timed:

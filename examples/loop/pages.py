@@ -31,7 +31,7 @@ def write_pages(folder: Path, load: Load, result: Result) -> list[Path]:
     basis = (
         f'Written by `make loop LOOP_ARGS="--docs docs/performance-optimization"`: {len(runs)} runs of '
         f"{load.duration_s:g} s at {load.rate:g} requests a second, the same guests in each (seed "
-        f"{load.seed}), models at {load.latency_scale:g} of their usual latency, the database "
+        f"{load.seed}), {load.models}, the database is "
         f"{load.distance_ms:g} ms away each way. The books balance in {balanced} of {len(runs)} runs."
     )
     texts = {name: _area(name, result) for name in AREAS}

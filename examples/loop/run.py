@@ -193,10 +193,9 @@ def main() -> int:
     console.record = True
     load = Load(args.duration, args.rate, args.guests, args.seed, args.latency_scale, args.distance)
     console.print(
-        f"Latencies are scaled: the models answer at {load.latency_scale:g} of their usual time, the "
-        f"database "
-        f"is {load.distance_ms:g} ms away, each way. The same guests (seed {load.seed}) in every run. The "
-        f"machine's load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."
+        f"In every run the same guests (seed {load.seed}); {load.models}, and the database is "
+        f"{load.distance_ms:g} ms away, each way. The machine's load before: "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."
     )
     try:
         with terminate_as_interrupt(), tempfile.TemporaryDirectory(prefix="taximeter-loop-") as folder:
@@ -249,7 +248,7 @@ def _arguments() -> argparse.Namespace:
     for name, value, text in (
         ("--duration", usual.duration_s, "seconds of load a run"),
         ("--rate", usual.rate, "requests per second"),
-        ("--latency-scale", usual.latency_scale, "of the models' usual latency"),
+        ("--latency-scale", usual.latency_scale, "times the real services' time to answer"),
         ("--distance", usual.distance_ms, "milliseconds to the database, one way"),
     ):
         parser.add_argument(name, type=float, default=value, help=f"{text} (default {value:g})")
