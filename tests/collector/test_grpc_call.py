@@ -16,6 +16,10 @@ import grpc
 import grpc.aio
 import pytest
 import trustme
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import RequestReceived, StreamEnded
 
 from benchmarks.collector.peers import OFFICIAL
 from benchmarks.collector.peers import running as running_collector
@@ -224,6 +228,56 @@ async def test_an_answer_that_cannot_be_read_is_a_status(answer: bytes, code: in
         client = Client(target, None)
         assert (await call(client, b"end-of-message", timeout_s=5)).code == code
         client.close()
+
+
+@asynccontextmanager
+async def refusing(calls: int) -> AsyncIterator[tuple[str, list[bool]]]:
+    """An h2 server that refuses so many calls unseen and answers the next; gives which calls it refused."""
+    refused: list[bool] = []
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        made = H2Connection(H2Configuration(client_side=False))
+        made.initiate_connection()
+        writer.write(made.data_to_send())
+        while data := await reader.read(1 << 16):
+            events = made.receive_data(data)
+            begun = [event.stream_id for event in events if isinstance(event, RequestReceived)]
+            no = begun[: max(0, calls - len(refused))]
+            refused.extend(stream in no for stream in begun)
+            for stream in no:
+                made.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
+            ended = {event.stream_id for event in events if isinstance(event, StreamEnded)}
+            for stream in ended.difference(no):
+                made.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+                made.send_data(stream, bytes(5))
+                made.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+            writer.write(made.data_to_send())
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", refused
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+        await asyncio.sleep(0)  # until they are
+
+
+async def test_a_call_that_a_server_refused_unseen_is_made_again_a_few_times() -> None:
+    async with refusing(3) as (target, refused):
+        client = Client(target, None)
+        assert (await call(client, b"first")).code == 0
+        assert (await call(client, b"second")).code == 0
+        client.close()
+    assert refused == [True, True, True, False, False]
+    async with refusing(4) as (target, refused):
+        client = Client(target, None)
+        with pytest.raises(Lost, match="HTTP/2 error 7"):
+            await call(client, b"first")
+        client.close()
+    assert refused == [True] * 4
 
 
 async def test_an_answer_without_end_and_a_reset_end_a_call_and_not_the_connection() -> None:

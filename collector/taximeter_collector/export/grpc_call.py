@@ -11,7 +11,6 @@ is sent as it is given, and so as the log has it packed. Promises:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import Sequence
 
@@ -62,13 +61,16 @@ class Client:
         connection: Connection | None = None
         try:
             async with asyncio.timeout(timeout_s or None):
-                for again_s in _AGAIN_S:
-                    with contextlib.suppress(Refused):
+                pauses = iter(_AGAIN_S)
+                while True:
+                    try:
                         connection = await self._connected()
                         return await connection.call(headers, framed)
-                    await asyncio.sleep(again_s)
-                connection = await self._connected()
-                return await connection.call(headers, framed)
+                    except Refused:
+                        pause = next(pauses, None)
+                        if pause is None:
+                            raise
+                    await asyncio.sleep(pause)
         except TimeoutError:
             if connection is not None:
                 connection.leave("a call ran out of time")
