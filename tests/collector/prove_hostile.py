@@ -225,19 +225,26 @@ def over_sockets(count: int, seed: int, table: Table, folder: Path) -> list[str]
         refused = sum(c["refused"] for c in table.values())
         counted = made.own("taximeter_collector_malformed_requests")
         problems += slow_and_many(made, goods)
-        missing = goods
+        expected = [f"good-{n}-{i}" for n in goods for i in range(3)]
+        missing, names = expected, dict[str, int]()
         deadline = time.monotonic() + 300
         while missing and time.monotonic() < deadline:  # sampling decides a second after they came
             time.sleep(0.5)
             names = _stored(folder)
-            missing = [n for n in goods for i in range(3) if names.get(f"good-{n}-{i}") != 1]
+            missing = [name for name in expected if names.get(name) != 1]
+        behind = made.own("otelcol_exporter_queue_size")
+        undecided = made.own("otelcol_processor_tail_sampling_sampling_traces_on_memory")
         peak = _memory(made, "VmHWM")
         assert made.process is not None
         if made.process.poll() is not None:
             problems.append(f"the collector ended: {made.log()[-500:]}")
         made.stop()
         if missing:
-            problems.append(f"{len(missing)} good spans are missing or there twice")
+            twice = sum(name in names for name in missing)
+            problems.append(
+                f"{len(missing)} good spans are missing or there twice ({twice}), {missing[0]} the first, "
+                f"after 300 s; {behind:,.0f} requests are not exported, {undecided:,.0f} traces undecided"
+            )
         print(
             f"over sockets: {count:,} requests in {took:.0f} s, memory {before} -> at most {peak} MiB, "
             f"{refused:,} refused, {counted:,.0f} counted as malformed, {len(goods) * 3} good spans, "

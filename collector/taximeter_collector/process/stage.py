@@ -24,7 +24,7 @@ from taximeter_collector.own_metrics import OwnMetrics
 from taximeter_collector.process import decisions, raw
 from taximeter_collector.process.chain import Chain
 from taximeter_collector.process.policies import placed
-from taximeter_collector.process.tail_sampling import Decided, Decision, Late, Sampler
+from taximeter_collector.process.tail_sampling import TOGETHER, Decided, Decision, Late, Sampler
 
 _logger = logging.getLogger(__name__)
 _REQUEST_BYTES = 1 << 20
@@ -124,6 +124,12 @@ class TailSamplingStage:
 
     async def _emit(self, outcomes: list[Decided | Late]) -> bool:
         """Write what was decided, in order; False when the drain began before that was possible."""
+        for some in _portions(outcomes):  # what is due after a pause may be more than memory should hold
+            if not await self._pass_on(some):
+                return False
+        return True
+
+    async def _pass_on(self, outcomes: list[Decided | Late]) -> bool:
         places: dict[int, list[tuple[int, int, bytes]]] = {}  # row -> begin, end, trace
         for outcome in outcomes:
             if isinstance(outcome, Decided) and outcome.places:
@@ -229,6 +235,20 @@ class TailSamplingStage:
                 self._marks.clear()
             self._marks[key] = mark
         return mark
+
+
+def _portions(outcomes: list[Decided | Late]) -> Iterator[list[Decided | Late]]:
+    """Consecutive outcomes of about so many traces as are decided together."""
+    some: list[Decided | Late] = []
+    traces = 0
+    for outcome in outcomes:
+        some.append(outcome)
+        traces += len(outcome.trace_ids) if isinstance(outcome, Decided) else len(outcome.spans)
+        if traces >= TOGETHER:
+            yield some
+            some, traces = [], 0
+    if some:
+        yield some
 
 
 def _requests(

@@ -29,7 +29,7 @@ from taximeter_collector.process.policies import Always, Answer, Facts, Policy, 
 from taximeter_collector.process.policies import build as policies
 from taximeter_collector.process.raw import RawSpan
 
-_TOGETHER = 1000  # so many traces at most are decided, and forgotten, at once
+TOGETHER = 500  # so many traces at most are decided, passed on, and forgotten, at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,11 @@ class Sampler:
         return late
 
     def _decide(self, trace_ids: list[bytes], now_ns: int) -> Iterator[Decided]:
-        """Decide these traces; those of which the same is said, together."""
+        """Decide these traces, some at a time; those of which the same is said, together."""
+        for at in range(0, len(trace_ids), TOGETHER):
+            yield from self._decide_some(trace_ids[at : at + TOGETHER], now_ns)
+
+    def _decide_some(self, trace_ids: list[bytes], now_ns: int) -> Iterator[Decided]:
         found = [self._open.pop(trace_id) for trace_id in trace_ids]
         if self._rooted:
             for trace_id in trace_ids:
@@ -200,13 +204,11 @@ class Sampler:
                 self._verdicts[said] = verdict(self.policies, said)
             kept, reason, chance = self._verdicts[said]
             decision = Decision(kept, reason, self.seen, weight / chance if kept else 0.0)
-            for at in range(0, len(indexes), _TOGETHER):
-                some = indexes[at : at + _TOGETHER]
-                ids = [trace_ids[index] for index in some]
-                places = [found[index].places for index in some] if kept or self.dry_run else []
-                self._number += 1
-                self._remember(self._number, decision, ids)
-                yield Decided(self._number, decision, ids, places)
+            ids = [trace_ids[index] for index in indexes]
+            places = [found[index].places for index in indexes] if kept or self.dry_run else []
+            self._number += 1
+            self._remember(self._number, decision, ids)
+            yield Decided(self._number, decision, ids, places)
 
     def _remember(self, number: int, decision: Decision, trace_ids: list[bytes]) -> None:
         self._decided.update(dict.fromkeys(trace_ids, decision))
