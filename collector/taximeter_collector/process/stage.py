@@ -164,8 +164,7 @@ class TailSamplingStage:
         for outcome in decided:
             mark = self._mark(outcome.decision)
             for trace_id in outcome.trace_ids if outcome.places else ():
-                for resource, scope, found in self._annotated(spans.get(trace_id, [])):
-                    parts.append(raw.RawSpans(resource, scope, [span + mark for span in found]))
+                parts += [part._replace(mark=mark) for part in self._annotated(spans.get(trace_id, []))]
         parts += raw.grouped(
             part._replace(span=part.span + self._mark(decision))
             for outcome in late
