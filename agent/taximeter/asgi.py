@@ -70,11 +70,11 @@ class Light:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = None
-        if current.http_watched():
-            try:
+        try:
+            if current.http_watched():
                 exchange = self._begin(scope)
-            except Exception as error:
-                guard.caught("request.begin", error)
+        except Exception as error:
+            guard.caught("request.begin", error)
         if exchange is None:
             await self.app(scope, receive, send)
             return

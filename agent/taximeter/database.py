@@ -150,9 +150,9 @@ def _count(
     kwargs: dict[str, Any],
     started: float,
 ) -> None:
-    if statement is None or not statement.counted or not current.watched():
-        return
     try:
+        if statement is None or not statement.counted or not current.watched():
+            return
         accounts.running().db_call(_text(cursor, args, kwargs), time.perf_counter() - started)
     except Exception as error:
         guard.caught("database.count", error)
@@ -191,10 +191,8 @@ class _Sent:
 
 
 def _begin(cursor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Sent | None:
-    if not current.watched():
-        return None
     try:
-        return _Sent(cursor, args, kwargs)
+        return None if not current.watched() else _Sent(cursor, args, kwargs)
     except Exception as error:
         guard.caught("database.begin", error)
         return None

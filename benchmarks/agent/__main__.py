@@ -58,9 +58,12 @@ def machine() -> str:
     return f"{today}, {system}, {kind}, {os.cpu_count()} cores, Python {python}"
 
 
-def _spec(variant: Variant, folder: Path, env: dict[str, str], sink: int, port: int) -> Spec:
+def spec(
+    variant: Variant, folder: Path, env: dict[str, str], sink: int, port: int, *, app: str = "service:app"
+) -> Spec:
+    """How a variant of the service is started, with its telemetry going to ``sink``."""
     bin_ = variant.install(folder)
-    command = [str(bin_ / "python"), "-m", "uvicorn", "service:app", "--port", str(port)]
+    command = [str(bin_ / "python"), "-m", "uvicorn", app, "--port", str(port)]
     launcher = [str(bin_ / variant.launcher[0]), *variant.launcher[1:]] if variant.launcher else []
     clean: dict[str, str | None] = {
         name: None for name in os.environ if name.startswith(("OTEL_", "TAXIMETER_", "DD_", "PYTHON"))
@@ -91,7 +94,8 @@ def _paths(route: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _peers(supervisor: Supervisor, folder: Path, sinks: list[int]) -> Iterator[dict[str, str]]:
+def peers(supervisor: Supervisor, folder: Path, sinks: list[int]) -> Iterator[dict[str, str]]:
+    """A database, a provider of models, and a sink for each variant; gives where they are."""
     with embedded_postgres(supervisor, folder / "pg") as postgres:
         dsn = postgres.dsn()
         with psycopg.connect(dsn, autocommit=True) as connection:
@@ -115,17 +119,17 @@ def measure(
     with (
         run_directory() as scratch,
         Supervisor(scratch / "logs") as supervisor,
-        _peers(supervisor, scratch, list(sinks.values())) as env,
+        peers(supervisor, scratch, list(sinks.values())) as env,
     ):
         ports: dict[str, int] = {}
         pids: dict[str, int] = {}
         for variant in variants:
             name = variant.name
             ports[name] = free_port()
-            spec = _spec(variant, folder, env, sinks[name], ports[name])
+            started = spec(variant, folder, env, sinks[name], ports[name])
             for _ in range(starts):  # starting it again stops the one before
                 begun = time.perf_counter()
-                pids[name] = supervisor.start(spec).popen.pid
+                pids[name] = supervisor.start(started).popen.pid
                 readings[name].start_wall.append(time.perf_counter() - begun)
                 readings[name].start_cpu.append(cpu_seconds(pids[name]))
         names = list(ports)
