@@ -95,7 +95,7 @@ class Account:
         self.total = Totals()
         #: What is added to: the total alone until it is taken, then that and what was not taken yet.
         self._sums: tuple[Totals, ...] = (self.total,)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may come in between
         self._started = time.perf_counter()
 
     @property
@@ -253,7 +253,7 @@ class Account:
 
     def renew(self) -> None:
         """Begin anew in a forked process, which has the parent's sums and perhaps its lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._again()
 
 

@@ -15,6 +15,7 @@ official one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from opentelemetry import context as contexts
@@ -257,7 +258,9 @@ class LightExchange(Exchange):
         if not self.routed:
             self.find_route()
         attributes = serverspan.attributes(self.account)
-        attributes.update(self.attributes)
+        if self.attributes:  # what the handler has said of these holds
+            said = span._more if type(span) is spans.Span else getattr(span, "attributes", None) or {}
+            attributes.update({name: value for name, value in self.attributes.items() if name not in said})
         if self.status is not None:
             attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = self.status
         if (route := self.account.route) is not None:
@@ -288,4 +291,5 @@ class LightExchange(Exchange):
             self.account.locate = None  # which held this exchange in a circle
             if self.tokens is not None:
                 contexts.detach(self.tokens[0])
-                accounts.current.reset(self.tokens[1])
+                with suppress(ValueError):  # closed in another context, as a server may do that gives up
+                    accounts.current.reset(self.tokens[1])

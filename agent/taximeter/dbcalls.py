@@ -161,17 +161,20 @@ class Calls:
                 found = {}
                 if attributes is known.attributes:  # its parent is not recorded, or has ended
                     found.update(known.at(callsite.find(self._code, 3) if self._code else site, keyed=keyed))
-                if keyed:
-                    if self._values:
-                        found.update(evidence.of_parameters(parameters))
-                    else:
-                        found[semconv.DB_PARAMETERS_HASH] = self._hash(parameters, self._parameters)
-                if parameters and account.asked_before(known.text):
-                    repeated = True
-                    if account.walks.step(hash(known.text), parameters):
-                        found[semconv.DB_WALKS] = True
-                if many and (size := batch(parameters)) is not None:
-                    found[semconv.DB_OPERATION_BATCH_SIZE] = size
+                try:
+                    if keyed:
+                        if self._values:
+                            found.update(evidence.of_parameters(parameters))
+                        else:
+                            found[semconv.DB_PARAMETERS_HASH] = self._hash(parameters, self._parameters)
+                    if parameters and account.asked_before(known.text):
+                        repeated = True
+                        if account.walks.step(hash(known.text), parameters):
+                            found[semconv.DB_WALKS] = True
+                    if many and (size := batch(parameters)) is not None:
+                        found[semconv.DB_OPERATION_BATCH_SIZE] = size
+                except Exception as error:  # odd parameters cost their evidence, not the call
+                    guard.caught("database.evidence", error)
             return known, span, _now(), found, account, repeated
         except Exception as error:
             guard.caught("database.begin", error)

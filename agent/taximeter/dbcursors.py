@@ -10,6 +10,7 @@ What the official tracer alone can do, and connections that were instrumented on
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import Parameter, signature
 from typing import Any
 
 from taximeter import dbcalls, guard
@@ -36,8 +37,8 @@ def install(instrumentor: Any, psycopg: Any) -> None:
 def _factory(official: Callable[..., Any], metered: Callable[[Any], Any], usual: Any) -> Callable[..., Any]:
     def factory(db_api: Any = None, base_factory: Any = None, **more: Any) -> Any:
         try:
-            if db_api is not None and dbcalls.suits(db_api):
-                base = base_factory or usual
+            base = base_factory or usual
+            if db_api is not None and _takes_the_usual(base) and dbcalls.suits(db_api):
                 made = base.__dict__.get("_taximeter_metered")
                 if made is None:
                     made = base._taximeter_metered = metered(base)
@@ -47,6 +48,20 @@ def _factory(official: Callable[..., Any], metered: Callable[[Any], Any], usual:
         return official(db_api=db_api, base_factory=base_factory, **more)
 
     return factory
+
+
+def _takes_the_usual(base: Any) -> bool:
+    """Whether a class of the service's own is called as psycopg's is: its methods may take what they like."""
+    wanted = ("execute", ["query", "params"]), ("executemany", ["query", "params_seq"])
+    for method, names in wanted:
+        given = [
+            each.name
+            for each in signature(getattr(base, method)).parameters.values()
+            if each.kind in {Parameter.POSITIONAL_OR_KEYWORD, Parameter.VAR_POSITIONAL}
+        ]
+        if given[1:] != names:
+            return False
+    return True
 
 
 def _telling(base: Any) -> Any:

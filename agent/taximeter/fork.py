@@ -20,7 +20,7 @@ from opentelemetry.sdk.metrics._internal.metric_reader_storage import MetricRead
 from opentelemetry.sdk.resources import Resource
 
 from taximeter import account as accounts
-from taximeter import export, guard, metering, meters, retry, semconv, shutdown
+from taximeter import export, guard, metering, meters, retry, semconv, shutdown, spanattributes, waiting
 
 _providers: list[Any] = []
 
@@ -45,6 +45,8 @@ def _in_child() -> None:
     try:
         guard.renew()
         export.renew()
+        waiting.renew()
+        spanattributes.renew()
         retry.renew()
         shutdown.renew()
         tracers, meter_provider, *logs = _providers

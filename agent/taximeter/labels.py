@@ -51,6 +51,10 @@ class Combined:
         self._known: dict[tuple[str | None, ...], tuple[str | None, ...]] = {}
         self._lock = threading.Lock()
 
+    def renew(self) -> None:
+        """As :meth:`Bounded.renew`."""
+        self._lock = threading.Lock()
+
     def __call__(self, *values: str | None) -> tuple[str | None, ...]:
         if (known := self._known.get(values)) is not None:
             return known

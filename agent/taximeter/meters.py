@@ -130,8 +130,9 @@ class Meters:
 
     def renew(self) -> None:
         """Begin anew in a forked process."""
-        for bounded in (self.tenant, self.feature, self.model, self.cache):
-            bounded.renew()
+        for one in vars(self).values():
+            if isinstance(one, labels.Bounded | labels.Combined):
+                one.renew()
 
     def settle(self, account: accounts.Account) -> None:
         """Record a whole request, once; later work goes to :meth:`record` as it happens."""

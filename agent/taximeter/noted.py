@@ -130,12 +130,15 @@ def _book(most: int) -> None:
 
 def settle() -> None:
     """Book what waits, a little at a time: an event loop waits for the interpreter meanwhile."""
+    global _booking  # noqa: PLW0603
     for _ in range(len(waiting) // _SLICE + 1):
         if not _lock.acquire(blocking=False):
             return
         try:
+            _booking = threading.get_ident()
             _book(_SLICE)
         finally:
+            _booking = 0
             _lock.release()
         if not waiting or retry.hurrying():
             return
@@ -149,16 +152,19 @@ def booked(*, final: bool) -> Iterator[int]:
     The last export does not wait for ever: a signal's handler may have interrupted the thread that
     books, and be waiting for this one.
     """
-    global _since  # noqa: PLW0603
+    global _since, _booking  # noqa: PLW0603
     if not final:
         settle()
     taken = _lock.acquire(timeout=_PATIENCE if final else -1)
     try:
+        if taken:
+            _booking = threading.get_ident()
         _book(len(waiting))
         _since = time_ns()
         yield _since
     finally:
         if taken:
+            _booking = 0
             _lock.release()
 
 

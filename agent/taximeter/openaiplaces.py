@@ -25,7 +25,6 @@ class Place:
     """One model at one server: what is the same for each of its calls."""
 
     def __init__(self, address: Any, operation: str, model: str, pricer: modelcalls.Pricer) -> None:
-        self.address = address  # kept: it is found by its identity
         self.host: str = address.host
         self.provider = genai.provider("openai", self.host, pricer.hosts)
         self.name = f"{operation} {model}"
@@ -52,7 +51,10 @@ class Place:
 
     def answer(self, model: Any, tier: Any = None, system: Any = None) -> Answer:
         """What an answer says that names these."""
-        key = model, tier, system
+        # Anybody may answer: what is no text is not said.
+        model, tier, system = key = tuple(
+            each if type(each) is str else None for each in (model, tier, system)
+        )
         found = self._answers.get(key)
         if found is None:
             if len(self._answers) >= MAX_KEPT:

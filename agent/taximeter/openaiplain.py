@@ -87,7 +87,9 @@ class Calls:
         self._tokens = handler._instruments.token_usage
         self._conversation = conversation.CONVERSATION_ID_KEY
         self._pricer = pricer
-        self._places: dict[tuple[int, str], Place] = {}
+        self._places: dict[tuple[int, str], Place] = {}  # by the identity of a client's address
+        self._addresses: dict[int, Any] = {}
+        self._servers: dict[tuple[str, str], Place] = {}
         self._direct: set[type[Any]] = set()  # clients whose property is the field
         self._inside = _deaf(self.data)
 
@@ -134,13 +136,26 @@ class Calls:
             self._direct.add(type(client))
         if len(self._places) >= MAX_KEPT:
             self._places.clear()
-        place = Place(address, self.operation, model, self._pricer)
+            self._addresses.clear()
+        if len(self._servers) >= MAX_KEPT:
+            self._servers.clear()
+        # A client may live no longer than a request: the next one's address is another object.
+        key = str(address), model
+        place = self._servers.get(key)
+        if place is None:
+            place = self._servers[key] = Place(address, self.operation, model, self._pricer)
+        self._addresses[id(address)] = address  # held, so that its id is nobody else's
         self._places[id(address), model] = place
         return place
 
     def tell(self, call: Call, result: Any, error: BaseException | None) -> None:
         """Say how it went: on the span, in the measurements and on the account."""
-        seconds = _now() - call.started
+        try:
+            self._measure(call, result, error, _now() - call.started)
+        finally:
+            _say(call.span, call.attributes)
+
+    def _measure(self, call: Call, result: Any, error: BaseException | None, seconds: float) -> None:
         place, attributes, context = call.place, call.attributes, call.context
         if error is None:
             try:
@@ -148,6 +163,10 @@ class Calls:
             except Exception as wrong:  # an answer of no known shape: a call all the same
                 guard.caught("openaicalls.answered", wrong)
                 answer, reading = place.answer(None), _NOTHING
+            try:
+                self.detail(call, result)
+            except Exception as wrong:
+                guard.caught("openaicalls.detail", wrong)
             labels: Attributes = answer.labels
             tariff = answer.tariff
             if (count := attributes.get(semconv.GEN_AI_USAGE_INPUT_TOKENS)) is not None:
@@ -174,11 +193,6 @@ class Calls:
             )
             if (cost := attributes.get(semconv.GEN_AI_USAGE_COST_AMOUNT)) is not None:
                 instruments.operation_cost.record(cost, labels, context)
-        span, reasons = call.span, attributes.get(openaisaid.REASONS)
-        if type(reasons) is tuple and type(span) is Span and "_attributes" not in span.__dict__:
-            # As a span keeps it; among the others it would have each of them looked at.
-            span._more[openaisaid.REASONS] = attributes.pop(openaisaid.REASONS)
-        span.set_attributes(attributes)
 
     @staticmethod
     def _failed(call: Call, error: BaseException) -> Attributes:
@@ -194,7 +208,11 @@ class Calls:
         raise NotImplementedError
 
     def answered(self, call: Call, result: Any) -> tuple[Answer, usages.Reading]:
-        """Put what the answer says into the call's attributes."""
+        """Put what the answer says of its model and its usage into the call's attributes."""
+        raise NotImplementedError
+
+    def detail(self, call: Call, result: Any) -> None:
+        """Likewise what else it says: whatever is odd there costs no money."""
         raise NotImplementedError
 
 
@@ -220,13 +238,15 @@ class Chats(Calls):
         answer = call.place.answer(result.model, *names)
         attributes = call.attributes
         attributes |= answer.attributes
-        if choices := result.choices:
-            attributes[openaisaid.REASONS] = openaisaid.reasons(choices)
-        if result.id:
-            attributes["gen_ai.response.id"] = result.id
         if not (usage := result.usage):
             return answer, _NOTHING
         return answer, openaisaid.of_usage(usage, attributes)
+
+    def detail(self, call: Call, result: Any) -> None:
+        if choices := result.choices:
+            call.attributes[openaisaid.REASONS] = openaisaid.reasons(choices)
+        if result.id:
+            call.attributes["gen_ai.response.id"] = result.id
 
 
 class Embeddings(Calls):
@@ -251,15 +271,17 @@ class Embeddings(Calls):
         answer = call.place.answer(result.model)
         attributes = call.attributes
         attributes |= answer.attributes
-        if data := result.data:
-            if vector := data[0].embedding:
-                attributes[openaisaid.DIMENSIONS] = len(vector)
-            if call.span.is_recording():
-                call.evidence |= evidence.of_vectors([each.embedding for each in data])
         if (usage := result.usage) and (count := usage.prompt_tokens) is not None:
             attributes[semconv.GEN_AI_USAGE_INPUT_TOKENS] = count
         plain = plainusage.of_embeddings(result)
         return answer, usages.read(result) if plain is None else usages.Reading(plain)
+
+    def detail(self, call: Call, result: Any) -> None:
+        if data := result.data:
+            if vector := data[0].embedding:
+                call.attributes[openaisaid.DIMENSIONS] = len(vector)
+            if call.span.is_recording():
+                call.evidence |= evidence.of_vectors([each.embedding for each in data])
 
 
 def _deaf(data: type[Any]) -> Any:
@@ -270,3 +292,11 @@ def _deaf(data: type[Any]) -> Any:
             """Nothing is kept."""
 
     return Deaf()
+
+
+def _say(span: trace.Span, attributes: Attributes) -> None:
+    reasons = attributes.get(openaisaid.REASONS)
+    if type(reasons) is tuple and type(span) is Span and "_attributes" not in span.__dict__:
+        # As a span keeps it; among the others it would have each of them looked at.
+        span._more[openaisaid.REASONS] = attributes.pop(openaisaid.REASONS)
+    span.set_attributes(attributes)

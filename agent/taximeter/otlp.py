@@ -21,6 +21,8 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import StatusCode
 
+from taximeter import guard
+
 _MAX_KEPT: Final = 1024
 #: A key with more values than these is an id or a hash: its next value is not one of them.
 _MAX_VALUES: Final = 64
@@ -75,7 +77,11 @@ def _pair(key: str, value: Any) -> bytes:
     try:
         encoded = _value(value)
     except TypeError:  # a sequence, a mapping, bytes, None
-        return bytes(_encode_key_value(key, value).SerializeToString())
+        try:
+            return bytes(_encode_key_value(key, value).SerializeToString())
+        except Exception as error:  # a number of 70 bits: it costs itself, not its span
+            guard.caught("otlp.attribute", error)
+            return b""
     name = _keys.get(key)
     if name is None:
         name = field(b"\x0a", key.encode("utf-8", "replace"))
@@ -88,7 +94,7 @@ def attributes(tag: bytes, given: Mapping[str, Any] | None) -> bytes:
     """``given`` as repeated KeyValue."""
     if not given:
         return b""
-    return b"".join([field(tag, _pair(key, value)) for key, value in given.items()])
+    return b"".join([field(tag, pair) for key, value in given.items() if (pair := _pair(key, value))])
 
 
 def span_attributes(given: Mapping[str, Any]) -> bytes:
@@ -105,7 +111,10 @@ def span_attributes(given: Mapping[str, Any]) -> bytes:
 
 def _attribute(key: str, value: Any) -> bytes:
     """One attribute of a span; it is kept if it may be the same again."""
-    known = field(b"\x4a", _pair(key, value))
+    pair = _pair(key, value)
+    if not pair:
+        return b""
+    known = field(b"\x4a", pair)
     kind = type(value)
     if kind is int or (kind is str and len(value) <= _MAX_KEPT_TEXT):  # a bool would pass for an integer
         values = _values.get(key, 0)

@@ -269,7 +269,10 @@ class PriceBook:
 
     def first(self, provider: str, models: Sequence[str | None]) -> Model | None:
         """The entry of the first of ``models`` that is known."""
-        return next((found for name in models if name and (found := self.find(provider, name))), None)
+        return next(
+            (found for name in models if name and type(name) is str and (found := self.find(provider, name))),
+            None,
+        )
 
     def price(
         self, provider: str, models: Sequence[str | None], usage: Usage, when: float | None = None

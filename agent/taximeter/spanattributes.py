@@ -8,6 +8,7 @@ with its lock and its counts of what was dropped, is made where a value is unusu
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from opentelemetry.util import types
 
 #: Types whose values are kept as they are. The API's others (sequences, mappings, bytes) are looked into.
 PLAIN: Final = frozenset({str, int, float, bool})
-_TEXT: Final = frozenset({str})
+A_STRING: Final = frozenset({str})
 #: Whether a value is a text, without a call of Python's.
 A_TEXT: Final[Callable[[Any], bool]] = str.__instancecheck__
 _MAX_FIXED: Final = 4096
@@ -28,7 +29,7 @@ def frozen(given: Mapping[str, Any], longest: int | None) -> dict[str, Any] | No
     for key, value in given.items():
         kept[key] = tuple(value) if type(value) is list else value
         if type(kept[key]) is tuple:
-            if not _TEXT.issuperset(map(type, value)):
+            if not A_STRING.issuperset(map(type, value)):
                 return None
             if longest is not None and max(map(len, value), default=0) > longest:
                 return None
@@ -39,13 +40,20 @@ def frozen(given: Mapping[str, Any], longest: int | None) -> dict[str, Any] | No
 
 #: By number.
 FIXED: Final[list[Fixed]] = []
+_numbering = threading.RLock()  # a finalizer may come in between
+
+
+def renew() -> None:
+    """Begin anew in a forked process, where another thread may have held the lock."""
+    global _numbering  # noqa: PLW0603
+    _numbering = threading.RLock()
 
 
 class Fixed(dict[str, Any]):
     """Attributes that many spans share and nobody changes: a statement's, or a server's.
 
-    They may say nothing about people and nothing about model calls: they are redacted and encoded once,
-    and not read again.
+    They say nothing that leaves about people, and of model calls only what our own parts count: they are
+    redacted and encoded once, and not read again.
     """
 
     __slots__ = ("encoded", "limits", "number")
@@ -55,9 +63,10 @@ class Fixed(dict[str, Any]):
         self.limits: SpanLimits | None = None  # that all of it was found to keep
         self.encoded: bytes | None = None  # as it leaves
         self.number = 0  # 0: one too many
-        if len(FIXED) < _MAX_FIXED:
-            self.number = len(FIXED)
-            FIXED.append(self)
+        with _numbering:
+            if len(FIXED) < _MAX_FIXED:
+                self.number = len(FIXED)
+                FIXED.append(self)
 
     def fits(self, limits: SpanLimits) -> bool:
         """Whether all of it may be on a span as it is."""

@@ -31,7 +31,7 @@ from opentelemetry.trace.propagation import _SPAN_KEY as SPAN_KEY
 from opentelemetry.util import types
 
 from taximeter import current, guard
-from taximeter.spanattributes import A_TEXT, NOTHING, PLAIN, Fixed, frozen
+from taximeter.spanattributes import A_STRING, A_TEXT, NOTHING, PLAIN, Fixed, frozen
 
 UNSET: Final = api.Status(api.StatusCode.UNSET)
 _SAMPLED: Final = api.TraceFlags(api.TraceFlags.SAMPLED)
@@ -112,6 +112,7 @@ class Span(sdk._Span):
                 "_attributes" in self.__dict__
                 or kept is None
                 or "" in attributes
+                or not A_STRING.issuperset(map(type, attributes))
                 or (longest is not None and max(map(len, filter(A_TEXT, values)), default=0) > longest)
                 or (most is not None and len(self._fixed) + len(more) + len(attributes) > most)
             ):

@@ -46,6 +46,7 @@ class Tariff:
     def _look_up(self, now: float) -> None:
         entry = self._book.first(self._provider, self._models)
         self._rates = None if entry is None else entry.rates(self._tier, now)
-        self._until = inf if entry is None else entry.until(self._tier, now)
         self._flat = None if self._rates is None else self._rates.flat()
         self._reason = "unknown_model" if entry is None else "unknown_tier" if self._rates is None else ""
+        # Last: another thread looks up as well until it sees this.
+        self._until = inf if entry is None else entry.until(self._tier, now)

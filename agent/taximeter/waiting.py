@@ -14,6 +14,7 @@ thread. What does not fit (events, links, an error, values that are mappings) is
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Final
 
 from opentelemetry.attributes import BoundedAttributes
@@ -35,6 +36,7 @@ Waiting = tuple[Any, ...]
 
 #: By number, from 1: a tuple with an object in it is not let go.
 _origins: list[tuple[Resource, InstrumentationScope | None]] = []
+_numbering = threading.RLock()  # a finalizer may come in between
 #: All that an ordinary span has of its own; else it has events, links, a status, odd attributes.
 _ORDINARY: Final = frozenset(
     (
@@ -58,14 +60,11 @@ def keep(span: ReadableSpan) -> Waiting | None:
         fixed, more = spanattributes.NOTHING, odd
     elif fixed and not (fixed.number and more.keys().isdisjoint(fixed)):
         fixed, more = spanattributes.NOTHING, {**fixed, **more}
+    more = more.copy()  # in one step: another thread may be about to set one more
     tracer, context, parent = span._tracer, span._context, span._parent
     resource, origin = tracer.origin
-    if resource is not tracer.resource:
-        if len(_origins) >= _MAX_ORIGINS:
-            return None
-        _origins.append((tracer.resource, tracer._instrumentation_scope))
-        origin = len(_origins)
-        tracer.origin = tracer.resource, origin
+    if resource is not tracer.resource and (origin := _number(tracer)) == 0:
+        return None
     return (
         origin,
         fixed.number,
@@ -82,6 +81,22 @@ def keep(span: ReadableSpan) -> Waiting | None:
     )
 
 
+def _number(tracer: spans.Tracer) -> int:
+    """A number for the tracer's resource and scope; 0: one too many."""
+    with _numbering:
+        if len(_origins) >= _MAX_ORIGINS:
+            return 0
+        _origins.append((tracer.resource, tracer._instrumentation_scope))
+        tracer.origin = tracer.resource, len(_origins)
+        return len(_origins)
+
+
+def renew() -> None:
+    """Begin anew in a forked process, where another thread may have held the lock."""
+    global _numbering  # noqa: PLW0603
+    _numbering = threading.RLock()
+
+
 def _odd(span: spans.Span) -> dict[str, Any] | None:
     """All attributes of a span in whose place there are the SDK's, or what another processor put there."""
     mine = span.__dict__
@@ -91,7 +106,7 @@ def _odd(span: spans.Span) -> dict[str, Any] | None:
     if isinstance(given, BoundedAttributes):
         if given.dropped:
             return None
-        given = given._dict
+        given = given._dict.copy()
     return given if _SIMPLE.issuperset(map(type, given.values())) else None
 
 

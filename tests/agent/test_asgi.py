@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.metrics import NoOpHistogram, NoOpUpDownCounter
 from opentelemetry.sdk.trace import SpanProcessor, sampling
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -92,7 +93,7 @@ STARTED = {
 }
 
 
-@pytest.mark.parametrize("who", ["nobody", "a sampler", "a processor"])
+@pytest.mark.parametrize("who", ["nobody", "a sampler", "a processor", "the handler"])
 def test_who_looks_at_a_span_as_it_starts_sees_what_it_says(who: str) -> None:
     looked: list[dict[str, Any]] = []
 
@@ -113,6 +114,8 @@ def test_who_looks_at_a_span_as_it_starts_sees_what_it_says(who: str) -> None:
         provider.add_span_processor(Looking())
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        if who == "the handler":  # what it says itself holds
+            trace.get_current_span().set_attribute("url.path", "/mine")
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"ok"})
 
@@ -131,6 +134,7 @@ def test_who_looks_at_a_span_as_it_starts_sees_what_it_says(who: str) -> None:
     asyncio.run(asgi.Light(official)(dict(SCOPE), ignore, ignore))
     (span,) = kept.get_finished_spans()
     assert span.attributes is not None
-    assert span.attributes.items() >= {**STARTED, "http.response.status_code": 200}.items()
+    own = {"url.path": "/mine"} if who == "the handler" else {}
+    assert span.attributes.items() >= {**STARTED, "http.response.status_code": 200, **own}.items()
     assert span.name == "GET /rooms/{room}"
-    assert looked == ([] if who == "nobody" else [STARTED])
+    assert looked == ([STARTED] if who in {"a sampler", "a processor"} else [])

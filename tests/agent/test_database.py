@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import psycopg
 import pytest
 
+from taximeter import dbcursors
 from tests.agent.conftest import Start
 from tests.agent.receiver import Receiver, Span
 
@@ -94,3 +97,17 @@ def test_literals_stay_at_home(run: Receiver) -> None:
     texts = [span.attributes.get("db.query.text", "") for span in run.spans]
     assert "SELECT ?" in texts  # the composed literal
     assert not any("secret" in str(span.attributes) for span in run.spans)
+
+
+def test_a_cursor_that_takes_other_arguments_stays_with_the_official_tracer() -> None:
+    class Renamed(psycopg.Cursor[Any]):
+        def execute(self, query: Any, args: Any = None) -> Any:  # type: ignore[override]
+            return super().execute(query, args)
+
+    class Bare(psycopg.Cursor[Any]):
+        def execute(self, query: Any) -> Any:  # type: ignore[override]
+            return super().execute(query)
+
+    usual = psycopg.Cursor, psycopg.AsyncCursor, psycopg.ClientCursor
+    assert all(map(dbcursors._takes_the_usual, usual))
+    assert not any(map(dbcursors._takes_the_usual, (Renamed, Bare)))

@@ -246,6 +246,31 @@ def test_what_does_not_fit_is_encoded_at_once(use: Callable[[Any], None]) -> Non
     assert waiting.keep(made(spans.TracerProvider, use, **more)) is None
 
 
+def odd(tracer: Any) -> None:
+    span = tracer.start_span("a", start_time=1)
+    span.set_attribute(None, "x")
+    span.set_attributes({"kept": 1, ("a",): 2})
+    span.end(2)
+
+
+def test_an_odd_name_of_an_attribute_costs_itself() -> None:
+    light, official = (made(kind, odd) for kind in (spans.TracerProvider, sdk.TracerProvider))
+    assert dict(light.attributes or {}) == dict(official.attributes or {})
+
+
+def test_a_number_too_large_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAXIMETER_STRICT", "0")
+    span = made(spans.TracerProvider, lambda tracer: tracer.start_span("a", attributes=LARGE).end())
+    kept = waiting.keep(span)
+    assert kept is not None
+    data = otlp.request([waiting.encode(kept, redact.Redactor())])
+    (one,) = ExportTraceServiceRequest.FromString(data).resource_spans[0].scope_spans[0].spans
+    assert [each.key for each in one.attributes] == ["n"]
+
+
+LARGE = {"large": 2**64, "n": 1}
+
+
 def test_no_object_waits_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A span that waited as an object would live through collections, and make whole ones frequent."""
     monkeypatch.setenv("TAXIMETER_STRICT", "0")

@@ -138,6 +138,38 @@ def test_a_measurement_taken_in_the_midst_of_booking_waits(
         assert [series.total for series in counter._series.values()] == [103]
 
 
+@pytest.mark.parametrize("how", ["settle", "booked"])
+def test_a_finalizer_that_measures_where_all_is_booked_waits_for_nobody(
+    meter: Any, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(noted, "MOST", 1)
+    monkeypatch.setattr(noted, "FEW", 1)
+    counter = meter.create_counter("c")
+    book = tally.TallyCounter.book
+
+    def booked(self: Any, key: noted.Key, amount: Any, *exemplar: int) -> None:
+        book(self, key, amount, *exemplar)
+        if amount == 1:
+            self.add(100)
+
+    monkeypatch.setattr(tally.TallyCounter, "book", booked)
+    noted.waiting.append((counter._number, (), 1, 0, 0, 0))
+
+    def run() -> None:
+        if how == "settle":
+            noted.settle()
+        else:
+            with noted.booked(final=True):
+                pass
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    with noted.booked(final=False):
+        assert [series.total for series in counter._series.values()] == [101]
+
+
 def test_an_instrument_that_is_gone_is_not_booked(meter: Any) -> None:
     counter = tally.TallyCounter("gone")
     counter.add(1)
