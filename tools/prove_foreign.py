@@ -296,6 +296,7 @@ def ask(app: App, url: str, receiver: Receiver, ledgers: Ledgers) -> bool:
     say("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     kept: dict[str, str] = {}
     well = True
+    receiver.wait(lambda: bool(receiver.servers()), "the server span of the question whether it runs")
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
         for request in app.requests:
             ledgers.look()
