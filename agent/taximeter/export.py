@@ -204,7 +204,7 @@ class CountingProcessor(BatchSpanProcessor):
 
     def __init__(self, exporter: GuardedExporter, **kwargs: Any) -> None:
         super().__init__(exporter, **kwargs)
-        self._ready, self._keeps = exporter.ready, exporter.encodes
+        self._ready = exporter.ready
         batch = self._batch_processor
         if not exporter.encodes:
             batch._max_export_batch_size = min(batch._max_export_batch_size, _MOST_OBJECTS)
@@ -215,7 +215,7 @@ class CountingProcessor(BatchSpanProcessor):
         if context is None or not context[3] & 1:
             return
         try:  # on the thread of the request
-            item: Any = (self._keeps and waiting.keep(span)) or self._ready(span)
+            item = self._ready(span)
             if item is None:
                 return
             queue = batch._queue
